@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)]
 
 use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,22 +34,22 @@ pub(crate) struct Global {
     /// The data directory [env: SUNDOWN_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The settings file; profiles are in the folder `profiles` beside it [env: SUNDOWN_CONFIG]
+    /// The settings file; the folder `profiles` beside it has the profiles [env: SUNDOWN_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The profile, instead of `default` [env: SUNDOWN_PROFILE]
+    /// The profile to use [default: default] [env: SUNDOWN_PROFILE]
     #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
-    /// Start no broker when none runs [env: SUNDOWN_NO_AUTOSTART=1]
+    /// Do not start a broker if none runs [env: SUNDOWN_NO_AUTOSTART=1]
     #[arg(long, global = true)]
     no_autostart: bool,
-    /// Answer in JSON
+    /// Print JSON, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
+    /// Log level of a new broker: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// How to log: text, json or journald [env: SUNDOWN_LOG_FORMAT]
+    /// Log format of a new broker: text, json or journald [env: SUNDOWN_LOG_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 }
@@ -58,52 +59,58 @@ pub(crate) enum Command {
     /// Run the broker in the foreground
     #[command(after_help = examples::SERVE)]
     Serve(ServeArguments),
-    /// Show the whole story in a minute, with real processes
+    /// Show how programs share a session, with real processes
     ///
-    /// It has a broker of its own in a temporary directory. Exit status 0 only if everything it shows was checked and true.
+    /// The tour has a broker of its own in a temporary directory. It checks each claim that it shows. The exit status is 0 if all
+    /// claims are true.
     Tour,
-    /// One process with sessions, driven by lines on standard input
+    /// Read commands from standard input: log on, submit, log off
+    ///
+    /// The shell is one process of the broker's. It prints a reply for each command, and the events that it is told.
     #[command(after_help = examples::SHELL)]
     Shell,
-    /// Submit one message
+    /// Send a message: put it into the outgoing queue
+    ///
+    /// The command returns when the message is safe on disk. The broker sends it.
     #[command(after_help = examples::SEND)]
     Send(SendArguments),
-    /// Take mail as programs hand it to sendmail
+    /// Send a message with the options of sendmail
     ///
-    /// What stands behind this word is read in sendmail's way, and the exit statuses are sendmail's.
+    /// Options of Sundown stand before the word `sendmail`, options of sendmail after it. The exit statuses are those of sendmail.
     #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...", after_help = examples::SENDMAIL)]
     Sendmail(SendmailArguments),
     /// Show sessions, members, providers and the queue
     ///
-    /// Exit status 1 when no broker runs.
+    /// The exit status is 1 if no broker runs.
     #[command(after_help = examples::STATUS)]
     Status(StatusArguments),
-    /// Look at the outgoing queue, and change what is in it
+    /// Show and change the outgoing queue
     #[command(after_help = examples::QUEUE)]
     Queue(QueueArguments),
-    /// Join the current shared session and log off
+    /// Log off, or end the shared session for all its programs
     ///
-    /// On a terminal --shared and --drain show who else is attached and what is queued, and ask first.
+    /// The command joins the shared session of the profile and logs off from it at once. With --shared it ends the session for all
+    /// programs in it. On a terminal --shared and --drain first show these programs and their queued mail, and ask.
     #[command(after_help = examples::LOGOFF)]
     Logoff(LogoffArguments),
-    /// The accounts that sessions are for
+    /// Manage profiles: the accounts that programs log on to
     #[command(after_help = examples::PROFILE)]
     Profile(ProfileArguments),
-    /// What profiles are made of: stores, transports, address books
+    /// Show the kinds of stores, transports and address books, and their settings
     #[command(after_help = examples::PROVIDER)]
     Provider(ProviderArguments),
-    /// End the broker, and with it every session
+    /// Stop the broker, which ends all sessions
     #[command(after_help = examples::STOP)]
     Stop(StopArguments),
-    /// Look at everything that mail depends on, and say what to do
+    /// Check everything that mail depends on, and say what to do
     ///
-    /// It starts no broker and changes nothing. Exit status 1 when there is a problem.
+    /// The command starts no broker and changes nothing. The exit status is 1 if it finds a problem.
     #[command(after_help = examples::DOCTOR)]
     Doctor,
-    /// Print what makes a shell complete this command's words
+    /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArguments),
-    /// Print the manual page, or write all of them into a directory
+    /// Print the manual page, or write the pages of all subcommands into a directory
     #[command(after_help = examples::MAN)]
     Man(ManArguments),
 }
@@ -124,27 +131,28 @@ pub(crate) struct SendmailArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
-    /// The message; without it, or with `-`, standard input is read. Headers are read from it when it has some
+    /// The message, as a file; `-` or no file: standard input. If the first line is a header field, the input has headers;
+    /// otherwise all of it is the body
     pub(crate) file: Option<PathBuf>,
-    /// A recipient, beside those of To, Cc and Bcc
+    /// A recipient, in addition to those in To, Cc and Bcc; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) to: Vec<String>,
     /// The sender
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) from: Option<String>,
-    /// The transport of the profile that takes the message; without it the sender and the recipients choose
+    /// The transport that sends the message [default: by the sender and the recipients]
     #[arg(long, value_name = "TRANSPORT")]
     pub(crate) account: Option<String>,
     /// The subject
     #[arg(long)]
     pub(crate) subject: Option<String>,
-    /// A file that goes with the message; may be said several times
+    /// A file to attach; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) attach: Vec<PathBuf>,
-    /// Stay until the message is final, at most so many seconds
+    /// Wait until the message is sent or has failed, for at most SECONDS [default: a day]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) wait: Option<u64>,
-    /// Makes a repeat harmless: 32 hexadecimal digits by chance, the same for the same message
+    /// 32 random hexadecimal digits that name this message: sending it again with the same key stores it only once
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<SubmitKey>,
 }
@@ -159,10 +167,10 @@ fn key(text: &str) -> Result<SubmitKey, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
-    /// Show it again and again, on a screen of its own; q or Ctrl-C ends it
+    /// Keep showing the status; on a terminal on a screen of its own, which q or Ctrl-C ends
     #[arg(long)]
     pub(crate) watch: bool,
-    /// With --watch: how long to wait in between; without it a second
+    /// With --watch: seconds between two updates [default: 1]
     #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 1, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) interval: u64,
@@ -176,28 +184,28 @@ pub(crate) struct QueueArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueAction {
-    /// What waits, oldest first
+    /// List messages that are not sent yet or came back, oldest first
     List {
-        /// Also what is final
+        /// List also messages that are sent, bounced or aborted
         #[arg(long)]
         all: bool,
     },
-    /// One entry with all its recipients
+    /// Show an entry with all its recipients
     Show {
-        /// The entry identifier, or the first digits of it that lists show
+        /// The entry identifier, or the digits of it that `queue list` shows
         entry: String,
     },
-    /// Try entries now; one whose outcome is unknown may arrive twice then
+    /// Send entries now; a message whose outcome is unknown may arrive twice
     Retry(Selection),
-    /// Keep entries until they are released
+    /// Hold entries back until you release them
     Hold(Selection),
-    /// Let entries go that were held
+    /// Release entries that are held
     Release(Selection),
-    /// Take entries back, into Drafts
+    /// Take entries out of the queue, into Drafts
     Abort(Selection),
-    /// Try everything that waits for its time, now, through transports that were disabled too
+    /// Send all deferred messages now, also through transports that were disabled
     Flush {
-        /// Stay until all of it is final or deferred again, at most so many seconds
+        /// Wait until each of them is sent, has failed or is deferred again, for at most SECONDS [default: a day]
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
         wait: Option<u64>,
     },
@@ -206,16 +214,16 @@ pub(crate) enum QueueAction {
 /// Which entries of the queue are meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Selection {
-    /// Entry identifiers, or the first digits of them that lists show
+    /// Entry identifiers, or the digits of them that `queue list` shows
     #[arg(value_name = "ENTRY", required_unless_present = "all", conflicts_with = "all")]
     pub(crate) entries: Vec<String>,
-    /// All entries that are not final
+    /// All entries that are not sent, bounced or aborted
     #[arg(long)]
     pub(crate) all: bool,
-    /// With --all: only those with a recipient that fits, such as '*@example.org'
+    /// With --all: only entries with a recipient that matches, such as '*@example.org'
     #[arg(long, value_name = "PATTERN", requires = "all")]
     pub(crate) to: Option<String>,
-    /// With --all: only those in this state
+    /// With --all: only entries in this state
     #[arg(long, value_name = "STATE", requires = "all", value_parser = crate::queue::state)]
     pub(crate) state: Option<SubmissionState>,
 }
@@ -224,19 +232,19 @@ pub(crate) struct Selection {
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(crate) struct LogoffArguments {
-    /// End the session for everybody in it
+    /// End the session for all programs in it
     #[arg(long)]
     pub(crate) shared: bool,
-    /// Also as one who does not own the session; takes the right admin
+    /// With --shared: end a session that another process owns; needs the right admin
     #[arg(long)]
     pub(crate) force: bool,
-    /// Wait until outbound mail was processed, at most so many seconds
+    /// Wait until this process's mail is sent, for at most SECONDS [default: a day]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) drain: Option<u64>,
-    /// Return when the others have left or were put out
+    /// Wait until the other programs have left or were removed from the session
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued (MAPI_LOGOFF_UI)
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
@@ -249,32 +257,32 @@ pub(crate) struct ProfileArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileAction {
-    /// Their names
+    /// List profiles
     List,
-    /// What one consists of
+    /// Show a profile
     Show {
-        /// Its name
+        /// The profile's name
         name: String,
     },
-    /// Make one that delivers into a Maildir, or hands mail over to a server; asks for what is missing on a terminal
+    /// Add a profile that delivers into a Maildir, or sends through a server; on a terminal it asks for missing settings
     #[command(after_help = examples::PROFILE_ADD)]
     Add(Box<AddArguments>),
-    /// Make one from the settings of msmtp (a file) or nullmailer (a directory)
+    /// Add a profile from the settings of msmtp (a file) or nullmailer (a directory)
     #[command(after_help = examples::PROFILE_IMPORT)]
     Import(ImportArguments),
-    /// Log on to one, and say of each of its providers whether it works
+    /// Check a profile: log on to it, and try each of its providers
     Check {
-        /// Its name
+        /// The profile's name
         name: String,
     },
-    /// Have running sessions use the file as it is now; they find out by themselves with their next message
+    /// Use a changed profile in running sessions at once; they also notice a change before their next message
     Reload {
-        /// Its name; without one, every profile that a session uses
+        /// The profile's name [default: every profile that a session uses]
         name: Option<String>,
     },
-    /// Take one away, at once or when its sessions have ended; its data stays
+    /// Remove a profile, at once or when its sessions have ended; its mail stays
     Remove {
-        /// Its name
+        /// The profile's name
         name: String,
     },
 }
@@ -290,27 +298,27 @@ pub(crate) struct ImportArguments {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct AddArguments {
-    /// Its name
+    /// The profile's name
     pub(crate) name: String,
-    /// The sender of what names none; without it the user name, if that is an address, else the user at this host
+    /// The sender of messages that name no sender [default: the user name if it is an address, else the user at this host]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) identity: Option<String>,
-    /// What its transport is: smtp when there is a --host, else maildir
+    /// The kind of its transport [default: smtp with --host, else maildir]
     #[arg(long, value_enum)]
     pub(crate) kind: Option<TransportKind>,
-    /// The server that takes mail further
+    /// The server that sends the mail
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// Its port; without it 587, with tls 465, with opportunistic and none 25
+    /// The server's port [default: 587; with tls 465; with opportunistic and none 25]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// How the way there is encrypted: starttls (default), tls, opportunistic, or none on this host
+    /// How the connection to the server is encrypted [default: starttls]; none is for a server on this host
     #[arg(long, value_parser = SECURITIES)]
     pub(crate) security: Option<String>,
-    /// With --security none to another host: `i-understand` that everybody on the way can read the mail
+    /// Needed for --security none to another host, where the network can read the mail: the word `i-understand`
     #[arg(long, value_name = "WORD")]
     pub(crate) plaintext: Option<String>,
-    /// Who logs on there
+    /// The user name at the server
     #[arg(long, value_name = "USER")]
     pub(crate) username: Option<String>,
     /// A command line that prints the password
@@ -319,35 +327,35 @@ pub(crate) struct AddArguments {
     /// A file with the password
     #[arg(long, value_name = "FILE", group = "password")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A systemd credential that is the password
+    /// The name of a systemd credential with the password
     #[arg(long, value_name = "NAME", group = "password")]
     pub(crate) password_credential: Option<String>,
-    /// A variable of the broker's environment that is the password
+    /// An environment variable of the broker with the password
     #[arg(long, value_name = "VARIABLE", group = "password")]
     pub(crate) password_env: Option<String>,
-    /// How to log on there; without it the best that the server offers
+    /// How to log on to the server [default: the best that the server offers]
     #[arg(long, value_parser = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"])]
     pub(crate) auth: Option<String>,
-    /// Certificates that vouch for the server
+    /// A file with certificates to trust in addition to the system's: of authorities, or the server's own
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The SHA-256 of the only certificate that the server may have
+    /// The SHA-256 fingerprint of the server's certificate; no other certificate is accepted
     #[arg(long, value_name = "SHA256")]
     pub(crate) tls_fingerprint: Option<String>,
-    /// A certificate of ours, for a server that asks for one
+    /// A client certificate, for a server that asks for one
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
-    /// Its key
+    /// The key of the client certificate
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Addresses to take: a domain, *.domain, an address, or * for everything. Without it a Maildir takes local addresses,
-    /// and a server all others
+    /// Recipients that the transport takes: a domain, *.domain, an address, or * for all; may be repeated [default: for a Maildir
+    /// addresses of this host, for a server all others]
     #[arg(long, value_name = "PATTERN")]
     pub(crate) accept: Vec<String>,
-    /// The Maildir; without it one in the data directory
+    /// The Maildir [default: one in the data directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) maildir: Option<PathBuf>,
-    /// Beside a server: no Maildir for local addresses
+    /// With --host: add no Maildir for addresses of this host
     #[arg(long)]
     pub(crate) no_local: bool,
 }
@@ -358,9 +366,9 @@ pub(crate) const SECURITIES: [&str; 4] = ["starttls", "tls", "opportunistic", "n
 /// Kinds of transports that `profile add` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TransportKind {
-    /// Into a Maildir on this host
+    /// Deliver into a Maildir on this host
     Maildir,
-    /// To a server that takes it further
+    /// Send through a server
     Smtp,
 }
 
@@ -372,9 +380,9 @@ pub(crate) struct ProviderArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderAction {
-    /// The kinds that exist
+    /// List the kinds
     List,
-    /// The keys of one, with meaning and default
+    /// Show the settings of a kind, with meaning and default
     Show {
         /// The kind
         kind: String,
@@ -383,7 +391,7 @@ pub(crate) enum ProviderAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
-    /// Wait for no member, only for messages that transports have begun
+    /// Do not wait for programs to leave, only for messages that are being sent
     #[arg(long)]
     pub(crate) fast: bool,
 }
@@ -408,7 +416,7 @@ pub(crate) enum Shell {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArguments {
-    /// Where the pages of all subcommands are written; without it the main one is printed
+    /// The directory to write the pages of all subcommands into [default: print the main page]
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -434,7 +442,8 @@ impl Cli {
             }
             _ => {
                 let behind = words.split_off(end_of_ours(&words));
-                return Self::parse_from(words).with_words(behind);
+                let parsed = Self::try_parse_from(words).unwrap_or_else(|said| say_and_exit(&said));
+                return parsed.with_words(behind);
             }
         };
         Self::sendmail(mode.map(OsString::from).into_iter().chain(words.drain(1..)).collect())
@@ -451,6 +460,19 @@ impl Cli {
             arguments.words = words;
         }
         self
+    }
+}
+
+/// Prints a help text, the version, or what is wrong with the words, and ends the process. Help that cannot be printed is a failure,
+/// unless its reader has gone.
+fn say_and_exit(said: &clap::Error) -> ! {
+    let printed = said.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !said.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
+            crate::output::complain(&format!("cannot write: {error}"));
+            std::process::exit(1)
+        }
+        _ => std::process::exit(said.exit_code()),
     }
 }
 
@@ -478,6 +500,25 @@ fn end_of_ours(words: &[OsString]) -> usize {
 }
 
 impl Command {
+    /// Whether it reads profiles, or may start a broker, and so needs the settings file that is asked for. The others are about the broker
+    /// that runs; `serve` and `doctor` say themselves that the file is not there, and `sendmail` hands mail to a broker that runs.
+    pub(crate) fn needs_settings(&self) -> bool {
+        match self {
+            Self::Shell | Self::Send(_) | Self::Queue(_) | Self::Logoff(_) | Self::Profile(_) => {
+                true
+            }
+            Self::Serve(_)
+            | Self::Tour
+            | Self::Sendmail(_)
+            | Self::Status(_)
+            | Self::Provider(_)
+            | Self::Stop(_)
+            | Self::Doctor
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+
     /// Whether it has a way of its own to say what went wrong.
     pub(crate) fn is_sendmail(&self) -> bool {
         matches!(self, Self::Sendmail(_))
@@ -492,8 +533,10 @@ pub(crate) struct Context {
     own: Result<Paths, PathsError>,
     pub(crate) profile: Option<String>,
     pub(crate) json: bool,
-    pub(crate) log_level: String,
-    pub(crate) log_format: String,
+    /// `None` is the default.
+    log_level: Option<String>,
+    /// `None` is the default.
+    log_format: Option<String>,
     autostart: bool,
 }
 
@@ -521,16 +564,8 @@ impl Global {
             own,
             profile: self.profile.clone().or_else(|| twin("SUNDOWN_PROFILE")),
             json: self.json,
-            log_level: self
-                .log_level
-                .clone()
-                .or_else(|| twin("SUNDOWN_LOG"))
-                .unwrap_or_else(|| sundown_daemon::log::DEFAULT_LEVEL.into()),
-            log_format: self
-                .log_format
-                .clone()
-                .or_else(|| twin("SUNDOWN_LOG_FORMAT"))
-                .unwrap_or_else(|| "text".into()),
+            log_level: self.log_level.clone().or_else(|| twin("SUNDOWN_LOG")),
+            log_format: self.log_format.clone().or_else(|| twin("SUNDOWN_LOG_FORMAT")),
             autostart: !no_autostart,
         })
     }
@@ -558,6 +593,16 @@ impl Context {
     /// Where the user's own broker is, or the one that was asked for.
     pub(crate) fn own(&self) -> Result<&Paths, Error> {
         self.own.as_ref().map_err(|error| crate::output::invalid(error.to_string()))
+    }
+
+    /// What `serve` logs.
+    pub(crate) fn log_level(&self) -> &str {
+        self.log_level.as_deref().unwrap_or(sundown_daemon::log::DEFAULT_LEVEL)
+    }
+
+    /// How `serve` logs.
+    pub(crate) fn log_format(&self) -> &str {
+        self.log_format.as_deref().unwrap_or("text")
     }
 
     /// The library, connected to the broker.
@@ -590,17 +635,43 @@ impl Context {
         visit: Visit,
     ) -> Result<(Mapi, Session), Error> {
         let options = self.starting(with_visit(options(program, paths), visit), autostart);
-        Mapi::initialize_and_logon(options, self.logon())
+        let logged_on = Mapi::initialize_and_logon(options, self.logon());
+        logged_on.map_err(|error| self.why_none_was_started(error, autostart))
     }
 
     fn start(&self, options: Options, autostart: Autostart) -> Result<Mapi, Error> {
-        Mapi::initialize(self.starting(options, autostart))
+        let initialized = Mapi::initialize(self.starting(options, autostart));
+        initialized.map_err(|error| self.why_none_was_started(error, autostart))
+    }
+
+    /// Whether this command starts a broker if none runs.
+    fn may_start(&self, autostart: Autostart) -> bool {
+        self.autostart && autostart == Autostart::Yes
+    }
+
+    /// The error that no broker runs, with the reason why this command could not start one: it does not know its own path, as where
+    /// /proc is not mounted.
+    fn why_none_was_started(&self, error: Error, autostart: Autostart) -> Error {
+        if !error.is_unreachable() || !self.may_start(autostart) || self.paths.whose == Whose::Host
+        {
+            return error;
+        }
+        let Err(why) = std::env::current_exe() else { return error };
+        let text = format!(
+            "{error}; this command starts none, because it cannot find its own program: {why}"
+        );
+        crate::output::error(error.code(), text)
     }
 
     /// Options that say what starts a broker.
-    fn starting(&self, options: Options, autostart: Autostart) -> Options {
-        let may_start = self.autostart && autostart == Autostart::Yes;
-        match may_start.then(std::env::current_exe) {
+    fn starting(&self, mut options: Options, autostart: Autostart) -> Options {
+        if let Some(level) = &self.log_level {
+            options = options.log_level(level);
+        }
+        if let Some(format) = &self.log_format {
+            options = options.log_format(format);
+        }
+        match self.may_start(autostart).then(std::env::current_exe) {
             Some(Ok(own)) => options.start_with(own),
             _ => options.no_autostart(),
         }

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use sundown_client::socket::{Credentials, connect_within};
 use sundown_client::{Code, Error, Mapi, Message, Session, Submitted};
 
 /// How long another broker is looked for, or started.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a broker may take to accept the connection that shows its process.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A library that is initialized, and a session.
 pub(crate) type LoggedOn = (Mapi, Session);
@@ -13,6 +17,21 @@ pub(crate) type LoggedOn = (Mapi, Session);
 /// The message without what only the server that delivers it may write (RFC 5321, 4.4).
 pub(crate) fn without_trace(message: Message) -> Message {
     message.without_fields("Return-Path")
+}
+
+/// What to say if this process is the first of its container: the kernel ends the broker with it, and what is queued waits for another
+/// one. `None` elsewhere, and for a broker outside, whose process this one does not see.
+pub(crate) fn ends_with_this_process(mapi: &Mapi) -> Option<String> {
+    if std::process::id() != 1 {
+        return None;
+    }
+    let broker = connect_within(mapi.socket(), LOOK).ok()?;
+    let inside = Credentials::of(&broker).is_ok_and(|broker| broker.pid.is_some());
+    inside.then(|| {
+        "this command is process 1 of a container, and the broker ends with it: nobody sends what is still queued. Run `sundown serve` \
+         as process 1, or have `sundown send --wait` wait until the mail is sent"
+            .to_owned()
+    })
 }
 
 /// Submits a message that has a key; where the session has gone with its broker, over another one.

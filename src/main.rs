@@ -54,6 +54,11 @@ fn run(cli: cli::Cli) -> ExitCode {
         Err(error) if cli.command.is_sendmail() => return sendmail::misconfigured(&error),
         Err(error) => return output::fail(cli.options.json, &error),
     };
+    if cli.command.needs_settings()
+        && let Err(error) = profile::mistakes::required(&context)
+    {
+        return output::fail(context.json, &error);
+    }
     let result = match cli.command {
         cli::Command::Serve(arguments) => return serve::run(&context, &arguments),
         cli::Command::Tour => return tour::run(&context),

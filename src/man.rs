@@ -21,14 +21,14 @@ const VERSION: &str = concat!("sundown ", env!("CARGO_PKG_VERSION"));
 
 /// What every subcommand but `sendmail` ends with.
 const EXIT_STATUSES: &[(&str, &str)] = &[
-    ("0", "It is done."),
+    ("0", "The command has done what it was asked for."),
     (
         "1",
-        "It failed, and standard error says why; a doctor found a problem; mail that was waited for came back.",
+        "The command failed; standard error says why. The doctor found a problem. With --wait: a message bounced or was aborted.",
     ),
-    ("2", "The command line makes no sense."),
-    ("75", "With --wait: the mail is safe on the disk, and was not final when the time was over."),
-    ("130", "It was interrupted. What it waited for goes on without it."),
+    ("2", "The command line is wrong."),
+    ("75", "With --wait: the mail is safe on disk, and was not sent yet when the time was over."),
+    ("130", "Ctrl-C ended the command. Mail that is in the queue is sent all the same."),
 ];
 
 pub(crate) fn run(directory: Option<&Path>) -> Result<ExitCode, Error> {
@@ -100,7 +100,10 @@ fn lines(roff: &mut Roff, examples: &str) {
 /// The page above, and the one where everything is told.
 fn see_also(command: &Command) -> String {
     let above = name(command).rsplit_once('-').map(|(above, _)| format!("{above}(1), "));
-    format!("{}docs/command.md in the source of Sundown", above.unwrap_or_default())
+    format!(
+        "{}docs/command.md of Sundown, in /usr/share/doc/sundown where a package has brought it",
+        above.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the subcommands print: JSON values with stable keys, tables for people, errors for both.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -28,9 +28,17 @@ pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
     if json {
         print(true, &json!({ "error": error_value(error) }), String::new);
     } else {
-        complain(&format!("{error} ({} {})", error.code().name(), error.code()));
+        complain(&with_code(error, std::io::stderr().is_terminal()));
     }
     ExitCode::FAILURE
+}
+
+/// An error in words, and its code behind them, for scripts and logs. On a terminal the words are enough.
+pub(crate) fn with_code(error: &Error, on_terminal: bool) -> String {
+    if on_terminal {
+        return error.to_string();
+    }
+    format!("{error} ({} {})", error.code().name(), error.code())
 }
 
 /// Says something on standard error. Nothing depends on its being read.

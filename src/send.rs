@@ -48,6 +48,11 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
     };
     let value = json!({ "entry": submitted.entry.to_string(), "state": state.name() });
     output::print(context.json, &value, || format!("{} {}\n", submitted.entry, state.name()));
+    if !state.is_final()
+        && let Some(warning) = handover::ends_with_this_process(&mapi)
+    {
+        output::complain(&warning);
+    }
     if arguments.wait.is_none() {
         // The message is durable and its entry is said: nothing that follows changes the outcome.
         warn_of_returned(&mapi, &session);

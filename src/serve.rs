@@ -20,31 +20,40 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(passed) => passed,
         Err(error) => return fail(arguments, &PassedError::Variables(error).to_string()),
     };
-    let format = match context.log_format.parse::<log::Format>() {
+    let format = match context.log_format().parse::<log::Format>() {
         Ok(format) => format,
         Err(error) => return fail(arguments, &error.to_string()),
     };
     let long = if arguments.detached { log::Long::Rotated } else { log::Long::Left };
-    let _log = match log::init(log::Options::to_stderr(&context.log_level, format, long)) {
+    let _log = match log::init(log::Options::to_stderr(context.log_level(), format, long)) {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };
+    let paths = match context.own() {
+        Ok(paths) => paths,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
+    let starting = arguments.detached.then(Starting::begin);
+    let server = Server::start(Options {
+        locations: locations(paths),
+        registry: Registry::shipped(),
+        passed,
+    });
+    if let Err(error) = &server
+        && error.is_running()
+        && arguments.detached
+    {
+        // The log is the other broker's.
+        say(&error.to_string());
+        return ExitCode::FAILURE;
+    }
     if let Some(detached) = detached {
         detached.note();
     }
     for ignored in Environment::of_this_process().ignored() {
         log::warn(ignored);
     }
-    let paths = match context.own() {
-        Ok(paths) => paths,
-        Err(error) => return fail(arguments, &error.to_string()),
-    };
-    let starting = arguments.detached.then(Starting::begin);
-    let server = match Server::start(Options {
-        locations: locations(paths),
-        registry: Registry::shipped(),
-        passed,
-    }) {
+    let server = match server {
         Ok(server) => server,
         Err(error) => return fail(arguments, &error.to_string()),
     };
@@ -85,7 +94,7 @@ fn fail(arguments: &ServeArguments, why: &str) -> ExitCode {
     if arguments.detached {
         say(why);
     }
-    let _ = writeln!(std::io::stderr(), "sundown: {why}");
+    log::say_failure(why);
     ExitCode::FAILURE
 }
 

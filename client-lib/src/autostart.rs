@@ -17,11 +17,11 @@ use std::time::Instant;
 use rustix::fs::FlockOperation;
 
 use crate::error::Error;
-use crate::files::{make_directories, open_private, read_small};
+use crate::files::{lock_holder, make_directories, open_private, read_small};
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
-use crate::paths::{Paths, Privileges, Whose};
+use crate::paths::{Environment, Paths, Privileges, Whose};
 
 /// The line that a broker writes to its standard output when its socket accepts. A broker that fails to start writes the reason
 /// instead.
@@ -29,6 +29,25 @@ pub(crate) const READY: &str = "ready";
 
 /// The text with which a broker reports that another broker uses its data directory.
 const OCCUPIED: &str = "another broker is running with the data directory";
+
+/// How a broker that is started logs, if anything says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Logging {
+    /// What `--log-level` takes.
+    pub(crate) level: Option<OsString>,
+    /// What `--log-format` takes.
+    pub(crate) format: Option<OsString>,
+}
+
+impl Logging {
+    /// What the variables say.
+    pub(crate) fn of(environment: &Environment) -> Self {
+        Self {
+            level: environment.own_variable("SUNDOWN_LOG"),
+            format: environment.own_variable("SUNDOWN_LOG_FORMAT"),
+        }
+    }
+}
 
 /// Why no broker was started.
 pub(crate) enum NotStarted {
@@ -73,7 +92,7 @@ const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Starts a broker, unless `running` finds a running broker once this program has the lock.
 pub(crate) fn start(
-    program: &Path,
+    (program, logging): (&Path, &Logging),
     paths: &Paths,
     running: impl Fn() -> bool,
 ) -> Result<(), NotStarted> {
@@ -87,16 +106,19 @@ pub(crate) fn start(
         return Ok(());
     }
     let log_path = data.join(LOG_FILE);
-    let log = open_private(&directory, LOG_FILE)
-        .map_err(|e| cannot("open the log file", &log_path, e))?;
-    spawn(program, paths, log).map_err(NotStarted::Failed).and_then(|said| {
+    let log = open_log(&directory).map_err(|e| cannot("open the log file", &log_path, e))?;
+    spawn((program, logging), paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
         }
         let why = if said.trim().is_empty() { last_line(&log_path) } else { said };
+        let other = why.contains(OCCUPIED).then(|| holder(paths)).flatten();
+        let other =
+            other.map(|pid| format!("; it is process {pid}, and `sundown doctor` says more"));
         let what = format!(
-            "no broker runs, and one could not be started: {}; its log is {}",
+            "no broker runs, and one could not be started: {}{}; its log is {}",
             why.trim(),
+            other.unwrap_or_default(),
             log_path.display()
         );
         let error = Error::unreachable(what, None);
@@ -119,6 +141,11 @@ pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
     (other.is_absolute() && other != paths.socket).then_some(other)
 }
 
+/// The process that has the data directory's lock: its broker.
+pub(crate) fn holder(paths: &Paths) -> Option<u32> {
+    lock_holder(&paths.data.join(BROKERS_LOCK))
+}
+
 /// Waits until no other program starts a broker, at most until `until` and within the thread's limits.
 fn wait_for_turn(lock: &File, until: Instant) -> Result<(), Result<Error, io::Error>> {
     let limits = Limits::of_this_thread();
@@ -138,12 +165,17 @@ fn wait_for_turn(lock: &File, until: Instant) -> Result<(), Result<Error, io::Er
     }
 }
 
-fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
+fn spawn((program, logging): (&Path, &Logging), paths: &Paths, log: File) -> Result<String, Error> {
     let mut command = Command::new(program);
     command.arg("serve").arg("--detached");
     command.arg("--socket").arg(&paths.socket).arg("--data-dir").arg(&paths.data);
     if let Some(config) = &paths.config {
         command.arg("--config").arg(config);
+    }
+    for (option, value) in [("--log-level", &logging.level), ("--log-format", &logging.format)] {
+        if let Some(value) = value {
+            command.arg(option).arg(value);
+        }
     }
     command.env_clear().envs(passed_on(Privileges::of_this_process()));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -205,6 +237,15 @@ fn open_directory(data: &Path) -> io::Result<OwnedFd> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
+/// Opens the broker's log, which a pipe or a device must not be: a broker would wait for who reads it.
+fn open_log(directory: &OwnedFd) -> io::Result<File> {
+    let log = open_private(directory, LOG_FILE)?;
+    if !log.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file; remove it"));
+    }
+    Ok(log)
+}
+
 fn last_line(log: &Path) -> String {
     let text = read_small(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -253,6 +294,19 @@ mod tests {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("changed");
         let error = open_directory(&data).expect_err("open to others");
         assert!(error.to_string().contains("0777"), "{error}");
+    }
+
+    #[test]
+    fn a_log_is_a_file() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = open_directory(root.path()).expect("opened");
+        open_log(&directory).expect("made");
+        fs::remove_file(root.path().join(LOG_FILE)).expect("removed");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(&directory, LOG_FILE, pipe, mode, 0).expect("made");
+        let error = open_log(&directory).expect_err("a pipe");
+        assert!(error.to_string().contains("no file"), "{error}");
     }
 
     #[test]

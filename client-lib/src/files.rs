@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
@@ -31,6 +31,26 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The process that has locked a file, as the kernel lists it in /proc/locks. `None` if none has, and where the list cannot be read or
+/// does not show the process, as from another pid namespace.
+///
+/// ```
+/// use std::path::Path;
+///
+/// assert_eq!(sundown_client::files::lock_holder(Path::new("/etc/passwd")), None, "nobody locks it");
+/// ```
+pub fn lock_holder(file: &Path) -> Option<u32> {
+    let found = fs::metadata(file).ok()?;
+    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+    let wanted = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    // 1: FLOCK  ADVISORY  WRITE 4711 fe:01:262145 0 EOF
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let mut locks = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lock =
+        locks.find(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&&*wanted))?;
+    lock.get(4)?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// Makes a directory and its parents, each with this mode, unless they exist. Existing directories are not changed.
@@ -81,8 +101,6 @@ pub(crate) fn open_private(directory: impl AsFd, name: &str) -> io::Result<File>
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -103,6 +121,23 @@ mod tests {
         assert_eq!(mode(&there), 0o711);
         fs::write(there.join("file"), "").expect("written");
         make_directories(&there.join("file"), 0o700).expect_err("it is a file");
+    }
+
+    #[test]
+    fn who_has_locked_a_file_is_known_while_it_is_locked() {
+        use rustix::fs::{FlockOperation, flock};
+        if fs::metadata("/proc/locks").is_err() {
+            return println!("skipped: there is no /proc/locks");
+        }
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("lock");
+        let file = File::create(&path).expect("made");
+        assert_eq!(lock_holder(&path), None);
+        flock(&file, FlockOperation::LockExclusive).expect("locked");
+        assert_eq!(lock_holder(&path), Some(std::process::id()));
+        assert_eq!(lock_holder(&root.path().join("none")), None);
+        flock(&file, FlockOperation::Unlock).expect("unlocked");
+        assert_eq!(lock_holder(&path), None);
     }
 
     #[test]

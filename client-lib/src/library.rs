@@ -13,7 +13,7 @@ use sundown_protocol::reply::{Previous, QueueRow, Status, SubmissionState};
 use sundown_protocol::request::{QueueAction, Repeat, Request, StatusCursor};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, RequestId, Version};
 
-use crate::autostart::{self, NotStarted};
+use crate::autostart::{self, Logging, NotStarted};
 use crate::connection::{Connection, Lost, Seeker, Turn, Wants};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -310,9 +310,10 @@ impl Library {
         }
     }
 
-    /// The program that starts a broker, if the library may start one. The host's broker is started by its service manager alone.
-    fn starts(&self) -> Option<&Path> {
-        self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
+    /// The program that starts a broker, and how the broker logs, if the library may start one. The host's broker is started by its service manager alone.
+    fn starts(&self) -> Option<(&Path, &Logging)> {
+        let program = self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own);
+        program.map(|program| (program, &self.options.logging))
     }
 
     /// Connects, and tries again until the patience is over. If a broker that a service manager starts ends before its welcome, the
@@ -444,6 +445,12 @@ impl Library {
         }
     }
 
+    /// The process that has the lock on the data of this user's broker.
+    fn holder(&self) -> Option<u32> {
+        let own = self.paths.whose == Whose::Own && self.paths.host_socket.is_some();
+        own.then(|| autostart::holder(&self.paths)).flatten()
+    }
+
     fn unreachable(&self, error: std::io::Error) -> Error {
         let socket = self.paths.socket.display();
         let what = if looks_absent(&error) {
@@ -451,7 +458,12 @@ impl Library {
                 Whose::Own => "start one with `sundown serve`",
                 Whose::Host => "it is the host's: `systemctl start sundown.socket` as root",
             };
-            format!("no broker runs at {socket}; {start}")
+            match self.holder() {
+                Some(pid) => format!(
+                    "no broker answers at {socket}, and process {pid} has its data: `sundown doctor` says what to do"
+                ),
+                None => format!("no broker runs at {socket}; {start}"),
+            }
         } else if says_nothing(&error) {
             format!("what listens at {socket} does not answer: `sundown doctor` looks why")
         } else {
@@ -836,6 +848,22 @@ impl Library {
     ) -> Option<SubmissionState> {
         let (rows, _) = self.queue_page(Some(profile), &QueueAction::Show(entry)).ok()?;
         rows.first().map(|row| row.state)
+    }
+
+    /// The `Message-ID` of a message in the queue. A broker of an older version has no such request.
+    pub(crate) fn message_id(self: &Arc<Self>, entry: EntryId) -> Result<Option<String>, Error> {
+        let reply = self.call(None, |link| {
+            Ok(if link.speaks(Version::V3) {
+                Request::MessageId { entry }
+            } else {
+                Request::Queue { profile: None, action: QueueAction::Show(entry) }
+            })
+        })?;
+        match reply {
+            Reply::MessageId(id) => Ok(id),
+            Reply::Queue { .. } => Ok(None),
+            _ => Err(unexpected()),
+        }
     }
 
     pub(crate) fn queue_page(

@@ -160,6 +160,10 @@ impl<'session> LogoffQuestion<'session> {
     pub fn queued(&self) -> Result<QueuedMail, Error> {
         let mut queued = QueuedMail::default();
         self.session.library()?.each_queued(Some(&self.profile()), false, |row| {
+            // The queue lists a bounce until its notification was read. It is final: nothing of it is sent later.
+            if row.state.is_final() {
+                return;
+            }
             queued.total += 1;
             queued.own += u64::from(self.session.has_submitted(row.entry));
             if queued.rows.len() < QueuedMail::SHOWN {

@@ -12,6 +12,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, Reply, SessionId, Token, Version};
 
+use crate::autostart::Logging;
 use crate::error::Error;
 use crate::library::{Library, PATIENCE, left, lock};
 use crate::limits::within;
@@ -28,6 +29,7 @@ pub struct Options {
     pub(crate) program: String,
     arguments: Arguments,
     pub(crate) start: Option<PathBuf>,
+    pub(crate) logging: Logging,
     pub(crate) patience: Duration,
     pub(crate) host_key: Option<u128>,
     pub(crate) watching: Watching,
@@ -42,6 +44,7 @@ impl Options {
             program: program.into(),
             arguments: Arguments::default(),
             start,
+            logging: Logging::of(&Environment::of_this_process()),
             patience: PATIENCE,
             host_key: None,
             watching: Watching::Thread,
@@ -73,6 +76,26 @@ impl Options {
     #[must_use]
     pub fn start_with(mut self, program: impl Into<PathBuf>) -> Self {
         self.start = Some(program.into());
+        self
+    }
+
+    /// Sets what a broker that is started logs (`SUNDOWN_LOG`): a level, or directives as `sundown serve --log-level` takes them. A broker
+    /// that runs already goes on as it is.
+    ///
+    /// ```
+    /// let options = sundown_client::Options::new("nightly-report").log_level("debug").log_format("json");
+    /// ```
+    #[must_use]
+    pub fn log_level(mut self, level: impl Into<String>) -> Self {
+        self.logging.level = Some(level.into().into());
+        self
+    }
+
+    /// Sets how a broker that is started logs (`SUNDOWN_LOG_FORMAT`): `text`, `json` or `journald`. One that it does not know keeps the
+    /// broker from starting. A broker that runs already goes on as it is.
+    #[must_use]
+    pub fn log_format(mut self, format: impl Into<String>) -> Self {
+        self.logging.format = Some(format.into().into());
         self
     }
 
@@ -376,6 +399,22 @@ impl Mapi {
     pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         let (rows, _) = self.library.queue_page(profile, &QueueAction::Show(entry))?;
         rows.into_iter().next().ok_or_else(unexpected)
+    }
+
+    /// The `Message-ID` of an entry of the outgoing queue, as it stands in the message. `None`: the message has none, or the broker is
+    /// of an older version. An entry whose message is no longer in the store is `MAPI_E_NOT_FOUND`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// for row in mapi.queue(None, false)? {
+    ///     println!("{} {:?}", row.entry, mapi.message_id(row.entry)?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn message_id(&self, entry: EntryId) -> Result<Option<String>, Error> {
+        self.library.message_id(entry)
     }
 
     /// Tries an entry of the outgoing queue now. A message whose outcome is unknown may arrive twice then.

@@ -430,13 +430,17 @@ impl Environment<'_> {
     }
 
     /// The same, or why it does not count. For root, another user's directory does not count, as after `sudo -E`: files that root
-    /// makes there lock that user out, and settings there are not root's.
+    /// makes there lock that user out, and settings there are not root's. A directory that is not there yet is that of the user
+    /// whose directory it would be made in.
     fn directory_counts(&self, variable: &str) -> Result<Option<PathBuf>, Why> {
         let Some(path) = self.counts(variable)?.map(PathBuf::from) else { return Ok(None) };
         if !path.is_absolute() {
             return Err(Why::Relative);
         }
-        let anothers = || std::fs::metadata(&path).is_ok_and(|found| found.uid() != self.uid);
+        let anothers = || {
+            let existing = path.ancestors().find_map(|above| std::fs::metadata(above).ok());
+            existing.is_some_and(|found| found.uid() != self.uid)
+        };
         if self.uid == 0 && anothers() { Err(Why::Anothers) } else { Ok(Some(path)) }
     }
 
@@ -709,6 +713,10 @@ mod tests {
         for name in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
             assert_eq!(environment.absolute(name), None, "{name}");
         }
+        let below = root.path().join("not/there");
+        let variable = |_: &str| Some(below.clone().into());
+        let beneath = Environment { variable: &variable, uid: 0, ..Environment::of_this_process() };
+        assert_eq!(beneath.absolute("XDG_DATA_HOME"), None, "root would make it in the other's");
         assert_eq!(Environment { uid: 8, ..environment }.home().as_deref(), Some(root.path()));
     }
 

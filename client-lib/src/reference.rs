@@ -126,7 +126,8 @@ impl ReferenceState {
             library.check_alive()?;
         }
         let lost = || {
-            let message = "whoever granted this object has left, or the broker was restarted";
+            let message =
+                "the process that granted this object has left, or the broker was restarted";
             Error::fault(Code::RPC_E_DISCONNECTED, message)
         };
         if self.lost.load(Ordering::Relaxed) {

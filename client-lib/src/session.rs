@@ -741,7 +741,7 @@ impl SessionState {
         let why = match reason {
             EndReason::SharedLogoff => "the shared session was ended; log on again",
             EndReason::BrokerStopped => "the broker was stopped",
-            EndReason::ReferenceLost => "whoever granted it has left",
+            EndReason::ReferenceLost => "the process that granted it has left",
             EndReason::StoreLost => {
                 "the files of its store were removed or replaced; log on again, and see `sundown doctor`"
             }

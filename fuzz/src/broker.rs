@@ -256,7 +256,12 @@ impl World {
             Effect::GaveUp { call, .. } | Effect::Hangs { call, .. } => {
                 assert!(!call.is_empty(), "it says nothing");
             }
+            Effect::ProviderNews { provider, .. } => assert!(!provider.is_empty(), "it names none"),
+            Effect::ProfileNews { profile, .. } => assert!(!profile.is_empty(), "it names none"),
             Effect::CameBack { recipients, .. } => assert!(recipients > 0, "it is about nobody"),
+            Effect::OutcomeUnknown { recipients, .. } => {
+                assert!(recipients > 0, "it is about nobody");
+            }
             Effect::RunForNotice { command, .. } => panic!("no profile has {command:?}"),
             Effect::WrongAnswer { provider, call, wrong, .. } => {
                 panic!("what {provider} says is so, and {call} was {wrong}")

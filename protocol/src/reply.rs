@@ -112,6 +112,9 @@ pub enum Reply {
     },
     /// To a reload.
     Reloaded(Reloaded),
+    /// To a message id: the value of the field, without the blanks around it; `None` if the message has no such field in its first
+    /// [`MAX_BLOB`](crate::frame::MAX_BLOB) bytes.
+    MessageId(Option<String>),
 }
 
 /// The kind of a [`Reply`], without its contents.
@@ -141,6 +144,7 @@ pub enum ReplyKind {
     StatusPage,
     Health,
     Reloaded,
+    MessageId,
 }
 
 impl Reply {
@@ -170,6 +174,7 @@ impl Reply {
             Self::StatusPage { .. } => ReplyKind::StatusPage,
             Self::Health { .. } => ReplyKind::Health,
             Self::Reloaded(_) => ReplyKind::Reloaded,
+            Self::MessageId(_) => ReplyKind::MessageId,
         }
     }
 }

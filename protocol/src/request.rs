@@ -297,6 +297,12 @@ pub enum Request {
         /// The profile.
         profile: String,
     },
+    /// The `Message-ID` of a message in the outgoing queue → [`Reply::MessageId`](crate::Reply::MessageId). The user needs what a
+    /// [`QueueAction::Show`] of the entry needs. From version 3 on.
+    MessageId {
+        /// The entry identifier of the message.
+        entry: EntryId,
+    },
 }
 
 /// What chooses the transports of a message, beside its recipients. A transport of a profile may be for some senders only.
@@ -746,6 +752,7 @@ impl Request {
             | Self::ValidateState { .. }
             | Self::Broker
             | Self::StatusPage { .. }
+            | Self::MessageId { .. }
             | Self::Ticket { .. }
             | Self::Health { .. }
             // Doing these twice is the same as once.
@@ -817,6 +824,7 @@ impl Request {
             Self::DeleteProfile { .. } => ReplyKind::ProfileDeleted,
             Self::Broker => ReplyKind::Broker,
             Self::StatusPage { .. } => ReplyKind::StatusPage,
+            Self::MessageId { .. } => ReplyKind::MessageId,
             Self::Ticket { .. } => ReplyKind::Ticket,
             Self::Health { .. } => ReplyKind::Health,
             Self::Reload { .. } => ReplyKind::Reloaded,
@@ -860,7 +868,8 @@ impl Request {
             | Self::StatusPage { .. }
             | Self::SubmitVia { .. }
             | Self::Health { .. }
-            | Self::Reload { .. } => Version::V3,
+            | Self::Reload { .. }
+            | Self::MessageId { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -899,6 +908,7 @@ impl Request {
             | Self::DeleteProfile { .. }
             | Self::Broker
             | Self::StatusPage { .. }
+            | Self::MessageId { .. }
             | Self::Ticket { .. }
             | Self::Health { .. }
             | Self::Reload { .. }
@@ -946,6 +956,7 @@ impl Request {
             Self::SubmitVia { .. } => "SubmitVia",
             Self::Health { .. } => "Health",
             Self::Reload { .. } => "Reload",
+            Self::MessageId { .. } => "MessageId",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -255,6 +255,7 @@ fn message_request() -> impl Strategy<Value = Request> {
         status_cursor().prop_map(|after| Request::StatusPage { after }),
         any::<u64>().prop_map(|after| Request::Health { after: SessionId(after) }),
         text().prop_map(|profile| Request::Reload { profile }),
+        entry().prop_map(|entry| Request::MessageId { entry }),
         option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
         (option::of(text()), any::<u32>(), any::<u128>(), any::<bool>()).prop_map(
             |(profile, flags, tag, told)| Request::Return {
@@ -463,6 +464,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(sessions, next)| Reply::Health { sessions, next }),
         (any::<u32>(), reload())
             .prop_map(|(sessions, result)| Reply::Reloaded(Reloaded { sessions, result })),
+        option::of(text()).prop_map(Reply::MessageId),
     ]
 }
 

@@ -169,7 +169,7 @@ fn of_status(
          what is in it"
             .to_owned()
     } else if status.starts_with("wrong") {
-        "the provider has a fault: tell whoever makes it; `event=wrong-answer` in the log names its calls"
+        "this is a bug of the provider: report it to its authors; `event=wrong-answer` in the log names the calls"
             .to_owned()
     } else {
         return None;
@@ -185,6 +185,11 @@ fn sessions(count: usize) -> String {
 pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
     let rows = match &answer.queue {
         Ok(rows) => rows,
+        Err(error) if error.code() == Code::E_NO_ACCESS => {
+            let text = format!("it cannot be looked at: {error}");
+            let advice = "if you are meant to use it, ask who runs the broker to name you there";
+            return vec![Finding::warning("queue", text, advice)];
+        }
         Err(error) => {
             let text = format!("it cannot be looked at: {error}");
             return vec![Finding::problem("queue", text, "see what is said about the profiles")];
@@ -224,7 +229,7 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
     }
     if let Some(row) = oldest(SubmissionState::Unknown) {
         let count = of(SubmissionState::Unknown).count();
-        let text = format!("{} and may have gone out already: nobody knows", wait(count));
+        let text = format!("{} and may have been sent already; it is not known", wait(count));
         let advice = format!(
             "ask a recipient of {entry}; then `sundown queue retry {entry}` if it did not arrive, \
              else `sundown queue abort {entry}`",
@@ -236,14 +241,13 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
         findings.push(of_bounced(row, of(SubmissionState::Bounced).count()));
     }
     if let Some(row) = oldest(SubmissionState::Held) {
-        let text =
-            format!("{} until somebody releases it", wait(of(SubmissionState::Held).count()));
-        let advice = format!("`sundown queue release {}` lets it go", row.entry);
+        let text = format!("{} until a user releases it", wait(of(SubmissionState::Held).count()));
+        let advice = format!("`sundown queue release {}` releases it", row.entry);
         findings.push(Finding::warning("queue", text, advice));
     }
     if let Some(row) = oldest(SubmissionState::Deferred) {
         let since = SystemTime::UNIX_EPOCH + Duration::from_millis(row.submitted);
-        let said = row.last_error.as_deref().unwrap_or("nothing was said about it");
+        let said = row.last_error.as_deref().unwrap_or("there was no reply");
         let text = format!(
             "{} for another try, the oldest since {}: {said}",
             wait(of(SubmissionState::Deferred).count()),
@@ -251,7 +255,7 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
         );
         if now.duration_since(since).is_ok_and(|age| age >= LONG) {
             let advice = format!(
-                "`sundown queue show {}` has all that was said; `sundown queue flush` tries now",
+                "`sundown queue show {}` has all replies; `sundown queue flush` tries now",
                 row.entry
             );
             findings.push(Finding::warning("queue", text, advice));
@@ -265,14 +269,14 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
 /// Messages that came back, and whose notifications were not read.
 fn of_bounced(row: &QueueRow, count: usize) -> Finding {
     let came = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
-    let said = row.last_error.as_deref().unwrap_or("nothing was said about it");
+    let said = row.last_error.as_deref().unwrap_or("there was no reply");
     let text = format!(
         "{came} came back, the oldest submitted {} ago: {said}",
         output::ago(row.submitted)
     );
     let advice = format!(
-        "`sundown queue list` shows them, `sundown queue show {}` has all that was said; reading or deleting its notification \
-         takes it off the list; one that made none stays there for a week. `[notices]` of a profile forwards notifications to an address",
+        "`sundown queue list` shows them, `sundown queue show {}` has all replies; reading or deleting its notification \
+         removes it from the list; a message without a notification stays there for a week. `[notices]` of a profile forwards notifications to an address",
         row.entry
     );
     Finding::warning("queue", text, advice)

@@ -10,8 +10,8 @@ use super::finding::Finding;
 /// How much of the log's end is read, in bytes.
 const END: u64 = 1 << 20;
 
-/// From this size on the log should be shortened, in bytes.
-const LARGE: u64 = 256 << 20;
+/// As long a log becomes only if its broker cannot put it aside, in bytes.
+const LARGE: u64 = 33 << 20;
 
 /// The log of brokers that clients started, if there is one.
 pub(super) fn left_behind(data: &Path) -> Option<Finding> {
@@ -32,8 +32,10 @@ pub(super) fn left_behind(data: &Path) -> Option<Finding> {
         ),
         None if length >= LARGE => Finding::warning(
             "log",
-            format!("{shown} has {} MiB", length >> 20),
-            format!("empty it with `truncate -s 0 {shown}`; a lower --log-level keeps it small"),
+            format!("{shown} has {} MiB, and no broker has put it aside", length >> 20),
+            format!(
+                "remove {shown}.1, or what has its name; if that does not help, empty it with `truncate -s 0 {shown}`"
+            ),
         ),
         None => Finding::ok("log", format!("no error in {shown} since the last start")),
     })
@@ -75,5 +77,17 @@ mod tests {
             assert_eq!(last_error(&log), Some(error));
         }
         assert_eq!(last_error("T WARN  x: ERROR in words\n"), None);
+    }
+
+    #[test]
+    fn a_log_that_is_not_put_aside_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("broker.log");
+        let long = |mebibytes: u64| {
+            File::create(&path).expect("made").set_len(mebibytes << 20).expect("longer");
+            format!("{:?}", left_behind(home.path()).expect("there is one"))
+        };
+        assert!(long(32).contains("no error"), "{}", long(32));
+        assert!(long(40).contains("40 MiB") && long(40).contains("broker.log.1"), "{}", long(40));
     }
 }

@@ -44,6 +44,7 @@ fn examine(context: &Context) -> Vec<Finding> {
         Ok(answer) => broker::answers(&answer.said.status),
         Err(error) => places::socket(&context.paths, error),
     });
+    findings.extend(places::processes());
     findings.extend(places::ignored());
     findings.extend(places::runtime(&context.paths));
     findings.extend(places::data(&context.paths));
@@ -85,6 +86,11 @@ fn of_profile(read: mistakes::Read) -> Finding {
             "profile",
             format!("{name} has no file any more, but data: mail may wait in it"),
             format!("make it again with `sundown profile add {name}`, or remove its data"),
+        ),
+        Err(mistakes::Mistake::Sender(why)) => Finding::warning(
+            "profile",
+            format!("{name}: mail that names no sender is refused: {why}"),
+            "set `identity` in the profile, or give this host a name that is a domain",
         ),
         Err(mistakes::Mistake::None(why)) => Finding::problem(
             "profile",

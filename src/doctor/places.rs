@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access, statfs, statvfs};
 use sundown_client::Error;
-use sundown_client::files::read_small;
+use sundown_client::files::{lock_holder, read_small};
 use sundown_client::paths::{Environment, Paths, Whose};
 use sundown_client::socket::{Credentials, connect_within};
 
@@ -25,6 +25,9 @@ const LITTLE: u64 = 512 << 20;
 
 /// How long to wait while a backlog is full. The library has waited before.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The broker's lock, which names its socket.
+const LOCK_FILE: &str = "broker.lock";
 
 /// File systems in memory, by their numbers in `statfs`.
 const TMPFS: u64 = 0x0102_1994;
@@ -140,6 +143,17 @@ fn wrong(
     })
 }
 
+/// Whether /proc is there, where programs find what they start a broker with.
+pub(super) fn processes() -> Option<Finding> {
+    let why = std::env::current_exe().err()?;
+    let text = format!("this command cannot find its own program, and so starts no broker: {why}");
+    Some(Finding::problem(
+        "proc",
+        text,
+        "mount it: `mount -t proc proc /proc`; or start brokers by `sundown serve`",
+    ))
+}
+
 /// Variables that are set and do not count.
 pub(super) fn ignored() -> Vec<Finding> {
     let ignored = Environment::of_this_process().ignored();
@@ -157,6 +171,9 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
     }
     let path = &paths.socket;
     let shown = path.display();
+    if let Some(finding) = unreachable(paths) {
+        return finding;
+    }
     match fs::symlink_metadata(path) {
         Err(missing) if missing.kind() == ErrorKind::NotFound => {
             Finding::ok("broker", format!("none runs at {shown}; one is started when needed"))
@@ -187,6 +204,23 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
     }
 }
 
+/// A broker has the data directory, and listens nowhere: its socket was removed while it could not make another, as when it was stopped.
+fn unreachable(paths: &Paths) -> Option<Finding> {
+    let lock = paths.data.join(LOCK_FILE);
+    let pid = lock_holder(&lock)?;
+    let named = read_small(&lock).map(|socket| PathBuf::from(OsString::from_vec(socket)));
+    let socket = named.unwrap_or_else(|_| paths.socket.clone());
+    (!listens(&socket)).then(|| {
+        let (data, socket) = (paths.data.display(), socket.display());
+        let text = format!("process {pid} has the data directory {data}, and nobody can reach it: nothing listens on {socket}");
+        let advice = format!(
+            "wait a moment, as it makes its socket anew. If it does not, `kill {pid}` ends it, or `kill -9 {pid}` if it hangs: what was \
+             accepted is durable, and the next broker finds it"
+        );
+        Finding::problem("broker", text, advice)
+    })
+}
+
 /// Whether a program listens, even if its backlog is full.
 fn listens(socket: &Path) -> bool {
     let connected = connect_within(socket, PATIENCE);
@@ -207,7 +241,7 @@ fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
 
 /// The socket of the broker that uses the data directory, as its lock file names it, if it differs.
 fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
-    let named = read_small(&paths.data.join("broker.lock")).ok()?;
+    let named = read_small(&paths.data.join(LOCK_FILE)).ok()?;
     let other = PathBuf::from(OsString::from_vec(named));
     let elsewhere = other.is_absolute() && other != paths.socket;
     (elsewhere && listens(&other)).then_some(other)

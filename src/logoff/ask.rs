@@ -97,10 +97,10 @@ impl Stake {
     fn others(&self) -> String {
         let others = match &self.others {
             Ok(others) => others,
-            Err(error) => return format!("who else is attached cannot be seen: {error}\n"),
+            Err(error) => return format!("the other programs cannot be shown: {error}\n"),
         };
         if others.is_empty() {
-            return "nobody else is attached\n".to_owned();
+            return "no other program is attached\n".to_owned();
         }
         let row =
             |other: &Other| vec![other.program.clone(), other.pid.to_string(), ago(other.since)];
@@ -111,7 +111,7 @@ impl Stake {
     fn queue(&self) -> String {
         let queued = match &self.queue {
             Ok(queued) => queued,
-            Err(error) => return format!("what is queued cannot be seen: {error}\n"),
+            Err(error) => return format!("the queued mail cannot be shown: {error}\n"),
         };
         if queued.total == 0 {
             return "nothing is queued\n".to_owned();
@@ -126,7 +126,7 @@ impl Stake {
         if more > 0 {
             text += &format!("and {more} more\n");
         }
-        text + "What is queued stays, and is sent later.\n"
+        text + "Queued mail stays in the queue, and is sent later.\n"
     }
 }
 
@@ -207,14 +207,17 @@ mod tests {
         let mut stake =
             Stake { others: Ok(Vec::new()), queue: Ok(queued(Vec::new())), ..stake(true) };
         let shown = answered(&stake, "").1;
-        assert!(shown.contains("nobody else") && shown.contains("nothing is queued"), "{shown}");
+        assert!(
+            shown.contains("no other program") && shown.contains("nothing is queued"),
+            "{shown}"
+        );
         let rows = (0..12).map(|n| row(&format!("Subject {n}\x1b[2J"))).collect();
         stake.queue = Ok(queued(rows));
         let shown = answered(&stake, "").1;
         assert!(shown.contains("Subject 9?[2J") && shown.contains("and 2 more"), "{shown}");
         stake.queue = Err(output::error(Code::E_NO_ACCESS, "not yours"));
-        assert!(answered(&stake, "").1.contains("what is queued cannot be seen: not yours"));
+        assert!(answered(&stake, "").1.contains("the queued mail cannot be shown: not yours"));
         stake.others = Err(output::error(Code::E_NO_ACCESS, "not yours"));
-        assert!(answered(&stake, "").1.contains("who else is attached cannot be seen: not yours"));
+        assert!(answered(&stake, "").1.contains("the other programs cannot be shown: not yours"));
     }
 }

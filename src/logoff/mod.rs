@@ -41,7 +41,10 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
     output::print(context.json, &value, || {
         let mut text = "logged off\n".to_owned();
         for peer in &left.stayed {
-            text += &format!("{} (pid {}) did not leave and was put out\n", peer.program, peer.pid);
+            text += &format!(
+                "{} (pid {}) did not leave, and was removed from the session\n",
+                peer.program, peer.pid
+            );
         }
         text
     });
@@ -78,7 +81,7 @@ fn advise(error: Error) -> Error {
     match error.detail() {
         FaultDetail::Owner(_) => {
             let message = format!(
-                "{error}. This command joined last and owns nothing: `--force` ends other people's session"
+                "{error}. This command joined last, so it does not own the session: `--force` ends it all the same, with the right admin"
             );
             Error::new(error.code(), message).with_detail(error.detail().clone())
         }

@@ -28,9 +28,9 @@ pub(super) fn of(
         return Ok(None);
     }
     let stays = if arguments.shared {
-        "the session ends for everybody all the same, and what is queued stays in the queue"
+        "the session still ends for all programs, and queued mail stays in the queue"
     } else {
-        "this command has left the session, and what is queued stays in the queue"
+        "this command has left the session, and queued mail stays in the queue"
     };
     Ok(Some(Waiting {
         mapi: context.initialize(Autostart::No)?,

@@ -42,10 +42,8 @@ pub(super) fn complete<R: BufRead, W: Write>(
 }
 
 fn kind<R: BufRead, W: Write>(dialog: &mut Dialog<R, W>) -> Result<TransportKind, Error> {
-    let kinds = [
-        ("maildir", "deliver into a Maildir on this host"),
-        ("smtp", "hand over to a server that takes it further"),
-    ];
+    let kinds =
+        [("maildir", "deliver into a Maildir on this host"), ("smtp", "send through a server")];
     Ok(match dialog.choose("What becomes of mail?", "kind", &kinds)? {
         1 => TransportKind::Smtp,
         _ => TransportKind::Maildir,
@@ -77,7 +75,7 @@ fn server<R: BufRead, W: Write>(
         arguments.port = Some(port);
     }
     if arguments.username.is_none() && arguments.passwords().next().is_none() {
-        arguments.username = dialog.ask_optional("user (empty: nobody logs on)")?;
+        arguments.username = dialog.ask_optional("user (empty: no logon)")?;
     }
     Ok(())
 }
@@ -89,7 +87,7 @@ fn password<R: BufRead, W: Write>(
 ) -> Result<(), Error> {
     let ways = [
         ("command", "a command prints it, such as `pass show mail`"),
-        ("file", "it is in a file that nobody else can read"),
+        ("file", "it is in a file that other users cannot read"),
         ("credential", "systemd gives it to the broker"),
         ("environment", "it is in a variable of the broker's environment"),
     ];

@@ -33,11 +33,11 @@ pub(super) fn run(context: &Context, name: &str) -> Result<ExitCode, Error> {
     let works = tried.iter().all(|provider| provider.result.is_ok());
     let providers: Vec<_> = tried.iter().map(value).collect();
     let value = json!({ "profile": name, "works": works, "providers": providers });
-    output::print(context.json, &value, || {
+    output::show(context.json, &value, || {
         let rows: Vec<_> = tried.iter().map(row).collect();
         let verdict = if works { "everything works" } else { "not everything works" };
         output::table(&["provider", "name", "status"], &rows) + "\n" + verdict + "\n"
-    });
+    })?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use sundown_client::Error;
 use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Accounts, ProfileError};
 
 use crate::cli::Context;
+use crate::output;
 
 /// The beginning of the names of copies that a broker makes of databases whose files were removed.
 pub(crate) use sundown_daemon::RESCUED;
@@ -30,8 +32,17 @@ pub(crate) enum Mistake {
     OnlyData,
     /// Nothing has this name, or the name is not valid.
     None(String),
+    /// Its sender is no address, because it is made of this host's name; the sender, and why.
+    Sender(String),
     /// Its file has a mistake, with its place.
     Wrong(String),
+}
+
+/// Fails if a settings file is asked for and is not there: it is a typing mistake, or not mounted yet, and its profiles are not those
+/// beside it.
+pub(crate) fn required(context: &Context) -> Result<(), Error> {
+    let required = settings::require(context.paths.required.as_deref());
+    required.map_err(|error| output::invalid(error.to_string()))
 }
 
 /// Reads the settings. Fails with the first mistake in them.
@@ -52,6 +63,12 @@ pub(crate) fn databases(context: &Context) -> Vec<PathBuf> {
     profiles.flat_map(databases).map(|provider| provider.path).collect()
 }
 
+/// Looks whether the sender of messages that name none is an address.
+fn of_sender(identity: &str) -> Result<(), Mistake> {
+    let wrong = |why| Mistake::Sender(format!("{identity:?} is not an address: {why}"));
+    sundown_mail::address::split(identity).map(|_| ()).map_err(wrong)
+}
+
 /// All profiles, and the requested profile if it is not among them.
 pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
     let places = super::places(context);
@@ -61,7 +78,7 @@ pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
     names.extend(asked);
     let read = |(place, name): (usize, String)| {
         let result = match settings::load_profile(&name, &places) {
-            Ok(_) => Ok(()),
+            Ok(profile) => of_sender(&profile.identity),
             Err(ProfileError::NotFound { .. }) if place < known => Err(Mistake::OnlyData),
             Err(ProfileError::Invalid(error)) => Err(Mistake::Wrong(error.to_string())),
             Err(error) => Err(Mistake::None(error.to_string())),

@@ -75,7 +75,7 @@ fn text(name: &str, Reloaded { sessions, result }: &Reloaded) -> String {
         many => (format!("{many} sessions"), "its sessions keep what they have"),
     };
     match result {
-        Reload::Unchanged => format!("{name}: unchanged, used by {by}; its transports are tried\n"),
+        Reload::Unchanged => format!("{name}: unchanged, used by {by}; what waits is tried now\n"),
         Reload::Changed => format!("{name}: changed, and used by {by} from now on\n"),
         Reload::Refused(why) => {
             format!("{name}: not used, {keeps}: {}\n", crate::terminal::plain(why))

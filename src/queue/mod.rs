@@ -33,7 +33,9 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
             let found = select::find(&mapi, profile, &one(entry))?;
             for entry in found {
                 let row = mapi.queue_entry(profile, entry)?;
-                output::show(context.json, &whole(&row), || show(&row))?;
+                // A message that is no longer kept has no field to read.
+                let id = mapi.message_id(entry).unwrap_or_default();
+                output::show(context.json, &whole(&row, id.as_deref()), || show(&row, id.clone()))?;
             }
         }
         QueueAction::Retry(selection) => return change(selection, Mapi::retry),
@@ -115,13 +117,14 @@ pub(crate) fn value(row: &QueueRow) -> Value {
     })
 }
 
-fn whole(row: &QueueRow) -> Value {
+fn whole(row: &QueueRow, message_id: Option<&str>) -> Value {
     let recipients: Vec<_> = row
         .recipients
         .iter()
         .map(|r| json!({ "address": r.address, "state": r.state.name(), "reply": r.reply }))
         .collect();
     let mut value = value(row);
+    value["message_id"] = json!(message_id);
     value["size"] = json!(row.size);
     value["recipients"] = json!(recipients);
     value
@@ -231,13 +234,14 @@ fn errors(rows: &[QueueRow], shorts: &[String], columns: usize) -> String {
     }
 }
 
-fn show(row: &QueueRow) -> String {
+fn show(row: &QueueRow, message_id: Option<String>) -> String {
     let entry = row.entry.to_string();
     let mut lines = vec![
         ("profile", row.profile.clone()),
         ("state", row.state.name().to_owned()),
         ("from", row.from.clone()),
         ("subject", row.subject.clone()),
+        ("message-id", message_id.unwrap_or_else(|| "-".into())),
         ("size", format!("{} bytes", row.size)),
         ("submitted", format!("{} ago", ago(row.submitted))),
         ("attempts", row.attempts.to_string()),

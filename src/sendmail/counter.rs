@@ -93,6 +93,11 @@ impl<'a> Counter<'a> {
         largest_message(&self.logged_on.0).unwrap_or(UNASKED)
     }
 
+    /// What to say where the broker ends with this process.
+    pub(crate) fn ends_with_this_process(&self) -> Option<String> {
+        handover::ends_with_this_process(&self.logged_on.0)
+    }
+
     /// Leaves. What was handed over stays so, whatever comes of this.
     pub(crate) fn close(self) {
         let _ = self.logged_on.1.logoff(Logoff::now());

@@ -38,21 +38,27 @@ use listing::Seen;
 use status::{Exit, Failure};
 
 const HELP: &str = "\
-Usage: sundown sendmail [FLAGS] [RECIPIENT]…      also as sendmail, mailq (-bp), runq (-q), newaliases (-bi)
+Usage: sundown sendmail [FLAGS] [RECIPIENT]…
+       links: sendmail, mailq (-bp), runq (-q), newaliases (-bi)
 
-Takes a message from standard input. Status 0 means that it is on the disk.
+Reads a message from standard input and puts it into the outgoing queue. Status 0 means that the
+message is safe on disk.
 
-  -t             recipients are those of To, Cc and Bcc, and those of the command line
+  -t             send to the addresses in To, Cc and Bcc, and to those on the command line
   -i             a line with a single dot does not end the message
-  -f ADDRESS     the envelope's sender; -f '' wants no notice
-  -a TRANSPORT   the transport of the profile that takes the message
-  -F NAME        the full name for a From that is missing
-  -N WHEN        never, or some of failure, delay, success; without it failure and delay
-  -R WHAT        full or hdrs: what comes back with a notice
-  -v             say what was done
-  -bp  -bs  -bi  list the queue; speak SMTP; say where the aliases are
-  -q             try what waits now; -qI, -qR, -qS and a text: what has it in its ID, recipients, sender
-  -L LABEL       the program's name in status and log
+  -f ADDRESS     the envelope's sender; with -f '' nobody is told if the message fails
+  -a TRANSPORT   the transport that sends the message
+  -F NAME        the sender's full name, if the message has no From
+  -N WHEN        when to notify the sender: never, or some of failure,delay,success
+                 [default: failure,delay]
+  -R WHAT        notifications contain the message: full, or hdrs for its headers
+  -v             print what was stored
+  -bp            list the queue
+  -bs            speak SMTP on standard input and output
+  -bi            check the aliases, and print how many there are
+  -q             send deferred messages now; with -qITEXT, -qRTEXT, -qSTEXT only those with TEXT in
+                 the ID, in a recipient, in the sender
+  -L LABEL       the program's name in the status and the log
 
 All flags and exit statuses: docs/command.md
 ";
@@ -60,9 +66,8 @@ All flags and exit statuses: docs/command.md
 /// Does what these arguments ask for.
 pub(crate) fn run(context: &Context, arguments: &[OsString]) -> ExitCode {
     if arguments == ["--help"] {
-        // Whoever reads only the first lines has seen what it wanted.
-        let _ = std::io::stdout().write_all(HELP.as_bytes());
-        return ExitCode::SUCCESS;
+        let printed = output::print_bytes(HELP.as_bytes());
+        return printed.map_or_else(|e| failed(&e).report(), |_| ExitCode::SUCCESS);
     }
     let done = arguments::parse(arguments.iter().cloned())
         .map_err(Failure::from)
@@ -115,6 +120,9 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     let message = signed(message, invocation, &counter);
     let recipients = message.recipients().join(", ");
     let entry = counter.submit(message)?;
+    if let Some(warning) = counter.ends_with_this_process() {
+        say(&warning);
+    }
     if invocation.verbosity == Verbosity::Verbose {
         say(&format!("{entry} is stored, for {recipients}"));
     }

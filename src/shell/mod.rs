@@ -7,9 +7,9 @@ mod commands;
 mod events;
 mod line;
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sundown_client::Error;
@@ -35,24 +35,32 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
     }
     // The end of input ends the process without a logoff: nothing is cleaned up.
     std::mem::forget(shell);
-    Ok(ExitCode::SUCCESS)
+    printer.end().map(|()| ExitCode::SUCCESS)
 }
 
 /// Standard output, written one whole line at a time.
 pub(crate) struct Printer {
     json: bool,
-    output: Mutex<std::io::Stdout>,
+    /// Why a line could not be printed, if one could not. It is locked while a line is written.
+    unprinted: Mutex<Option<Error>>,
 }
 
 impl Printer {
     fn new(json: bool) -> Self {
-        Self { json, output: Mutex::new(std::io::stdout()) }
+        Self { json, unprinted: Mutex::default() }
     }
 
     fn line(&self, line: &str) {
-        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // A failed write is ignored: the reader is gone, and the end of input follows.
-        let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+        let mut unprinted = self.unprinted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader that has gone is no failure: the end of the input follows.
+        if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
+            *unprinted = Some(error);
+        }
+    }
+
+    /// Fails if a line could not be printed.
+    fn end(&self) -> Result<(), Error> {
+        self.unprinted.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
     fn reply(&self, count: u64, result: Result<Value, Error>) {
@@ -60,7 +68,8 @@ impl Printer {
             return self.line(&match result {
                 Ok(value) => format!("{count}: ok{}", pairs(&value)),
                 Err(error) => {
-                    format!("{count}: {error} ({} {})", error.code().name(), error.code())
+                    let on_terminal = std::io::stdout().is_terminal();
+                    format!("{count}: {}", output::with_code(&error, on_terminal))
                 }
             });
         }

@@ -4,23 +4,35 @@
 
 mod stage;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use sundown_client::Error;
 
 use crate::cli::Context;
 use crate::output;
 use crate::terminal;
-use stage::{Actor, Stage, Trouble};
+use stage::{Actor, Files, Stage, Trouble};
 
 pub(crate) fn run(context: &Context) -> ExitCode {
     let mut timeline = Timeline::new(context.json);
-    if let Err(trouble) = story(&mut timeline) {
-        timeline.check(&trouble, false);
-    }
-    timeline.end()
+    timeline.title("A broker starts, and four programs come.");
+    let left = match Stage::set() {
+        Ok(stage) => {
+            if let Err(trouble) = story(&mut timeline, &stage) {
+                timeline.check(&trouble, false);
+            }
+            stage.end(if timeline.wrong == 0 { Files::Removed } else { Files::Kept })
+        }
+        Err(trouble) => {
+            timeline.check(&trouble, false);
+            None
+        }
+    };
+    timeline.end(left.as_deref())
 }
 
 /// What the tour has shown, and whether all of it was true.
@@ -29,16 +41,18 @@ struct Timeline {
     began: Instant,
     checked: usize,
     wrong: usize,
+    /// Why a line could not be printed, if one could not.
+    unprinted: RefCell<Option<Error>>,
 }
 
 impl Timeline {
     fn new(json: bool) -> Self {
-        Self { json, began: Instant::now(), checked: 0, wrong: 0 }
+        Self { json, began: Instant::now(), checked: 0, wrong: 0, unprinted: RefCell::default() }
     }
 
     fn title(&self, text: &str) {
         if !self.json {
-            say(&format!("\n{text}"));
+            self.say(&format!("\n{}", fitting(text, 0)));
         }
     }
 
@@ -46,11 +60,10 @@ impl Timeline {
     fn line(&self, who: &str, what: &str) {
         let millis = self.began.elapsed().as_millis();
         if self.json {
-            say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
+            self.say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
         } else {
-            let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - 27);
-            let what = terminal::wrapped(what, width).join(&format!("\n{:27}", ""));
-            say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
+            let what = fitting(what, INDENT);
+            self.say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
         }
     }
 
@@ -59,38 +72,50 @@ impl Timeline {
         self.checked += 1;
         self.wrong += usize::from(!holds);
         if self.json {
-            say(&format!("{}", json!({ "claim": claim, "holds": holds })));
+            self.say(&format!("{}", json!({ "claim": claim, "holds": holds })));
         } else {
-            say(&format!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" }));
+            let claim = if holds { claim.to_owned() } else { format!("NOT TRUE: {claim}") };
+            let mark = if holds { "✓" } else { "✗" };
+            self.say(&format!("{:>25}{mark} {}", "", fitting(&claim, INDENT)));
         }
     }
 
-    fn end(&self) -> ExitCode {
+    /// Says how much was true, and where the files of the tour are if they were left there.
+    fn end(&self, left: Option<&Path>) -> ExitCode {
         let (checked, wrong) = (self.checked, self.wrong);
         if self.json {
-            say(&format!("{}", json!({ "checked": checked, "wrong": wrong })));
+            let left = left.map(|left| left.display().to_string());
+            self.say(&format!("{}", json!({ "checked": checked, "wrong": wrong, "left": left })));
         } else if wrong == 0 {
-            say(&format!("\n{checked} claims were checked, and all are true."));
+            self.say(&format!("\n{checked} claims were checked, and all are true."));
         } else {
-            say(&format!("\n{wrong} of {checked} claims are not true."));
+            self.say(&format!("\n{wrong} of {checked} claims are not true."));
+        }
+        if let Some(left) = left.filter(|_| !self.json) {
+            let what = "The broker's log, its settings and its mail are left in";
+            self.say(&format!("{what}\n{}", left.display()));
+        }
+        if let Some(error) = self.unprinted.take() {
+            return output::fail(self.json, &error);
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
-}
 
-/// A path as one word of the shell's input.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    if path.contains([' ', '"', '\\', '#', '\t']) {
-        format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
-    } else {
-        path
+    /// Prints a line. The tour goes on if it cannot, and fails in the end unless the reader has gone.
+    fn say(&self, line: &str) {
+        if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
+            self.unprinted.replace(Some(error));
+        }
     }
 }
 
-/// Prints a line. If the reader is gone, the tour goes on.
-fn say(line: &str) {
-    let _ = output::print_bytes(format!("{line}\n").as_bytes());
+/// How far what is shown of an actor is indented.
+const INDENT: usize = 27;
+
+/// A text that begins at this column and goes on there in further lines, so that a terminal breaks no word.
+fn fitting(text: &str, indent: usize) -> String {
+    let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - indent);
+    terminal::wrapped(text, width).join(&format!("\n{:indent$}", ""))
 }
 
 /// Makes an actor carry out a command, and shows it on the timeline.
@@ -103,30 +128,30 @@ fn does(timeline: &Timeline, actor: &mut Actor, command: &str) -> Result<Value, 
 const MESSAGE: &str = "From: tour@localhost\nTo: you@localhost\nSubject: Good evening\n\n\
                        This message was handed to a session that three processes shared.\n";
 
-fn story(t: &mut Timeline) -> Result<(), Trouble> {
-    t.title("A broker starts, and four programs come.");
-    let stage = Stage::set()?;
+fn story(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
     t.line("broker", &format!("is ready (pid {})", stage.broker()));
     let mut client = stage.enter("mail client")?;
     let mut tray = stage.enter("tray icon")?;
     let mut indexer = stage.enter("indexer")?;
     let mut backup = stage.enter("backup")?;
-    sharing(t, &stage, [&mut client, &mut tray, &mut indexer], &mut backup)?;
-    sending(t, &stage, &mut client, &mut tray)?;
+    sharing(t, stage, [&mut client, &mut tray, &mut indexer], &mut backup)?;
+    sending(t, stage, &mut client, &mut tray)?;
     crashing(t, &mut tray, &mut indexer)?;
     let mut agent = stage.enter("sync agent")?;
     let mut worker = stage.enter("web worker")?;
-    leaving(t, &stage, &mut tray, [&mut agent, &mut worker])?;
-    ending(t, &stage, [&mut client, &mut tray], &mut backup)?;
-    order(t, &stage)?;
-    t.title("What is left.");
+    leaving(t, stage, &mut tray, [&mut agent, &mut worker])?;
+    let mut notifier = stage.enter("notifier")?;
+    ending(t, stage, [&mut client, &mut tray, &mut notifier], &mut backup)?;
+    order(t, stage)?;
+    t.title("The message is where it belongs.");
     let delivered = stage.delivered();
     let found = delivered.iter().find(|p| {
         std::fs::read_to_string(p).is_ok_and(|text| text.contains("Subject: Good evening"))
     });
     t.check("the message is on the disk, once", found.is_some() && delivered.len() == 3);
-    if let Some(path) = found {
-        t.line("message", &path.display().to_string());
+    if let Some(folder) = found.and_then(|path| path.parent()) {
+        let folder = folder.strip_prefix(stage.home()).unwrap_or(folder);
+        t.line("message", &format!("\"Good evening\" is in {}", folder.display()));
     }
     Ok(())
 }
@@ -149,8 +174,8 @@ fn sharing(
         let of_kind = sessions.filter(|s| s["shared"] == shared);
         of_kind.map(|s| s["members"].as_array().map_or(0, Vec::len)).collect::<Vec<_>>()
     };
-    t.check("one shared session has three members", members(true) == [3]);
-    t.check("one private session has one", members(false) == [1]);
+    t.check("the shared session has three members", members(true) == [3]);
+    t.check("the private session has one", members(false) == [1]);
     Ok(())
 }
 
@@ -161,8 +186,8 @@ fn sending(
     tray: &mut Actor,
 ) -> Result<(), Trouble> {
     t.title("The mail client sends. What is acknowledged is on the disk.");
-    let file = stage.file("message.eml", MESSAGE)?;
-    let reply = does(t, client, &format!("submit session=1 file={}", quoted(&file)))?;
+    stage.file("message.eml", MESSAGE)?;
+    let reply = does(t, client, "submit session=1 file=message.eml")?;
     let entry = reply["entry"].clone();
     let moved = tray.hears(|e| e["event"] == "object-moved" && e["entry"] == entry)?;
     t.line(tray.name, &format!("is told: the message moved to {}", moved["folder"]));
@@ -171,7 +196,7 @@ fn sending(
 }
 
 fn crashing(t: &mut Timeline, tray: &mut Actor, indexer: &mut Actor) -> Result<(), Trouble> {
-    t.title("The indexer crashes. For the others that is somebody leaving, and nothing else.");
+    t.title("The indexer crashes. The others are told that a member left, and go on.");
     indexer.is_killed();
     t.line(indexer.name, "is killed");
     let left = |e: &Value| e["kind"] == "member-left" && e["reason"] == "disconnected";
@@ -187,52 +212,51 @@ fn leaving(
     tray: &mut Actor,
     [agent, worker]: [&mut Actor; 2],
 ) -> Result<(), Trouble> {
-    t.title(
-        "Two join, each with a message. One leaves when it has gone out, the other in no time.",
-    );
-    let report = stage.file("report.eml", &MESSAGE.replace("Good evening", "Report"))?;
-    let order = stage.file("order.eml", &MESSAGE.replace("Good evening", "Order"))?;
+    t.title("Two more log on and submit. One leaves when its mail is sent, the other at once.");
+    stage.file("report.eml", &MESSAGE.replace("Good evening", "Report"))?;
+    stage.file("order.eml", &MESSAGE.replace("Good evening", "Order"))?;
     for actor in [&mut *agent, &mut *worker] {
         does(t, actor, "logon")?;
     }
-    does(t, agent, &format!("submit session=1 file={}", quoted(&report)))?;
+    does(t, agent, "submit session=1 file=report.eml")?;
     does(t, agent, "open session=1 what=inbox")?;
-    does(t, worker, &format!("submit session=1 deferred file={}", quoted(&order)))?;
-    does(t, worker, &format!("draft session=1 file={}", quoted(&order)))?;
+    does(t, worker, "submit session=1 deferred file=order.eml")?;
+    does(t, worker, "draft session=1 file=order.eml")?;
     does(t, worker, "query-fast-shutdown")?;
     does(t, worker, "notify-process-shutdown")?;
     t.line(agent.name, "logoff session=1 drain=20");
     agent.begins("logoff session=1 drain=20")?;
     does(t, worker, "do-fast-shutdown")?;
     worker.is_killed();
-    t.line(worker.name, "is killed at once, as a process that ends does not wait for its clean-up");
+    t.line(worker.name, "is killed at once: a process that has shut down need not wait");
     let reply = agent.replies()?;
     t.line(agent.name, "is logged off");
-    t.check("nothing of the agent is left in the queue", reply["queued"] == 0);
-    t.check("the folder it had left open was counted", reply["invalidated"] == 1);
+    t.check("no message of the sync agent is left in the queue", reply["queued"] == 0);
+    t.check("its logoff closed the folder that it had left open", reply["invalidated"] == 1);
     let dead = agent.does("list object=1")?;
-    t.check("and takes no calls any more", dead["error"]["code"] == "MAPI_E_INVALID_OBJECT");
-    for (reason, who) in [("logged-off", "agent"), ("fast-shutdown", "worker")] {
+    t.check("calls of that folder fail now", dead["error"]["code"] == "MAPI_E_INVALID_OBJECT");
+    for (reason, who) in [("logged-off", "sync agent"), ("fast-shutdown", "web worker")] {
         let left = |e: &Value| e["kind"] == "member-left" && e["reason"] == reason;
         tray.hears(left)?;
         t.line(tray.name, &format!("is told: a member left, {reason}"));
-        t.check(&format!("of the {who} that is all that others see"), tray.heard(left)? == 1);
+        t.check(&format!("the others are told once that the {who} left"), tray.heard(left)? == 1);
     }
     let drafts = tray.does("open session=1 what=drafts")?["object"].clone();
     let rows = tray.does(&format!("list object={drafts}"))?["rows"].clone();
     let kept =
         rows.as_array().map_or(0, |rows| rows.iter().filter(|r| r["recovered"] == true).count());
-    t.check("the worker's unsaved draft was kept for it", kept == 1);
+    t.check("the unsaved draft of the web worker is in Drafts", kept == 1);
     Ok(())
 }
 
 fn ending(
     t: &mut Timeline,
     stage: &Stage,
-    [client, tray]: [&mut Actor; 2],
+    [client, tray, notifier]: [&mut Actor; 3],
     backup: &mut Actor,
 ) -> Result<(), Trouble> {
-    t.title("Only the owner may end the session for everybody. The mail client made it.");
+    t.title("Only the owner, here the mail client, may end the session for everybody.");
+    does(t, notifier, "logon")?;
     t.line(tray.name, "logoff session=1 shared");
     let refused = tray.does("logoff session=1 shared")?;
     let owner = &refused["error"]["owner"]["pid"];
@@ -242,15 +266,16 @@ fn ending(
     let before = stage.status()?["sessions"][0]["id"].clone();
     does(t, client, "logoff session=1 shared")?;
     let critical = |e: &Value| e["event"] == "critical-error";
-    let notice = tray.hears(critical)?;
-    let (by, grace) = (&notice["by"]["pid"], &notice["grace_seconds"]);
-    t.line(tray.name, &format!("is told: the session ends, by pid {by}, within {grace} s"));
-    t.check(
-        "the tray icon knows who and why",
-        *by == client.pid() && notice["reason"] == "shared-logoff",
-    );
-    t.check("it was told once", tray.heard(critical)? == 1);
-    t.check("the private session was not", backup.heard(critical)? == 0);
+    for told in [&mut *tray, notifier] {
+        let notice = told.hears(critical)?;
+        let (by, grace) = (&notice["by"]["pid"], &notice["grace_seconds"]);
+        t.line(told.name, &format!("is told: pid {by} ends the session, in {grace} s at most"));
+        let named = *by == client.pid() && notice["reason"] == "shared-logoff";
+        t.check("the notice says who ends the session, and why", named);
+        t.check("it came once", told.heard(critical)? == 1);
+    }
+    t.check("the private session was not told", backup.heard(critical)? == 0);
+    does(t, notifier, "logoff session=1")?;
     let mut late = stage.enter("latecomer")?;
     does(t, &mut late, "logon")?;
     let status = stage.status()?;
@@ -259,18 +284,21 @@ fn ending(
         s["id"] != before
             && s["members"].as_array().is_some_and(|m| m.iter().any(|m| m["pid"] == late.pid()))
     });
-    t.check("whoever comes now gets a fresh session", fresh);
+    t.check("a program that logs on now gets a new session", fresh);
     tray.hears(|e| e["kind"] == "evicted")?;
-    t.line(tray.name, "did not leave, and is put out when the grace is over");
+    t.line(tray.name, "has not left after 3 s, and is put out");
     let dead = tray.does("open session=1 what=inbox")?;
-    t.check("its calls say so", dead["error"]["code"] == "MAPI_E_END_OF_SESSION");
+    t.check(
+        "its calls fail: the session has ended",
+        dead["error"]["code"] == "MAPI_E_END_OF_SESSION",
+    );
     does(t, &mut late, "logoff session=1")?;
     does(t, backup, "logoff session=1")?;
     Ok(())
 }
 
 fn order(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
-    t.title("The providers were always called in order: transports, address books, stores.");
+    t.title("The providers were called in order: transports, address books, stores.");
     let stopped = stage.ask(&["stop", "--json"])?;
     t.line("broker", &format!("has stopped ({})", stopped["stopped"]));
     let calls = stage.provider_calls();

@@ -5,9 +5,13 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use sundown_client::paths::check_socket;
 
 /// How long an actor may take. On a machine that works no step takes longer.
@@ -19,8 +23,23 @@ const SOCKET: &str = "run/broker.sock";
 /// The directory and the broker of the tour.
 pub(super) struct Stage {
     program: PathBuf,
-    pub(super) home: PathBuf,
-    broker: Child,
+    made: Made,
+    pid: u32,
+}
+
+/// What the tour makes, shared with the thread that waits for signals.
+#[derive(Clone)]
+struct Made {
+    home: PathBuf,
+    broker: Arc<Mutex<Child>>,
+}
+
+/// What becomes of the files of the tour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    Removed,
+    /// Somebody has to find out what went wrong.
+    Kept,
 }
 
 /// Why the tour cannot continue: a process did not do what it should.
@@ -48,20 +67,40 @@ impl Stage {
         let mut said = String::new();
         let output = broker.stdout.take().expect("it was asked for");
         let _ = BufReader::new(output).read_line(&mut said);
+        let (pid, made) = (broker.id(), Made { home, broker: Arc::new(Mutex::new(broker)) });
+        made.remove_at_signals();
+        let stage = Self { program, made, pid };
         if said.trim_end() == "ready" {
-            return Ok(Self { program, home, broker });
+            return Ok(stage);
         }
-        Err(format!("the broker does not start: {}", said.trim_end()))
+        let log = stage.home().join("broker.log").display().to_string();
+        Err(format!("the broker does not start: {}; see {log}", said.trim_end()))
     }
 
     /// The broker's process id.
     pub(super) fn broker(&self) -> u32 {
-        self.broker.id()
+        self.pid
+    }
+
+    /// The directory of the tour.
+    pub(super) fn home(&self) -> &Path {
+        &self.made.home
+    }
+
+    /// Ends the broker. Returns the directory, if it is still there.
+    pub(super) fn end(self, files: Files) -> Option<PathBuf> {
+        let home = self.home().to_owned();
+        // A broker that runs would make new files.
+        drop(self);
+        match files {
+            Files::Removed => std::fs::remove_dir_all(&home).err().map(|_| home),
+            Files::Kept => Some(home),
+        }
     }
 
     /// Starts a new process.
     pub(super) fn enter(&self, name: &'static str) -> Result<Actor, Trouble> {
-        let mut command = command(&self.program, &self.home);
+        let mut command = command(&self.program, self.home());
         command.args(["shell", "--json", "--no-autostart"]);
         let mut child = command
             .stdin(Stdio::piped())
@@ -70,7 +109,7 @@ impl Stage {
             .map_err(|e| format!("cannot start a process: {e}"))?;
         let output = BufReader::new(child.stdout.take().expect("it was asked for"));
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
                 if sender.send(value).is_err() {
@@ -84,7 +123,7 @@ impl Stage {
 
     /// The calls of providers in the broker's log, in order.
     pub(super) fn provider_calls(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.home.join("broker.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.home().join("broker.log")).unwrap_or_default();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["event"] == "provider-call").collect()
     }
@@ -96,7 +135,7 @@ impl Stage {
 
     /// The output of a subcommand.
     pub(super) fn ask(&self, arguments: &[&str]) -> Result<Value, Trouble> {
-        let output = command(&self.program, &self.home)
+        let output = command(&self.program, self.home())
             .args(arguments)
             .stdin(Stdio::null())
             .output()
@@ -105,15 +144,15 @@ impl Stage {
             .map_err(|e| format!("{arguments:?} does not answer in JSON: {e}"))
     }
 
-    pub(super) fn file(&self, name: &str, content: &str) -> Result<PathBuf, Trouble> {
-        let path = self.home.join(name);
-        std::fs::write(&path, content).map_err(|e| format!("cannot write {name}: {e}"))?;
-        Ok(path)
+    /// Writes a file into the directory of the tour, where its processes work.
+    pub(super) fn file(&self, name: &str, content: &str) -> Result<(), Trouble> {
+        let written = std::fs::write(self.home().join(name), content);
+        written.map_err(|e| format!("cannot write {name}: {e}"))
     }
 
     /// The delivered messages.
     pub(super) fn delivered(&self) -> Vec<PathBuf> {
-        let new = self.home.join("data/default/Maildir/new");
+        let new = self.home().join("data/default/Maildir/new");
         let entries = std::fs::read_dir(new).into_iter().flatten().filter_map(Result::ok);
         entries.map(|entry| entry.path()).collect()
     }
@@ -121,8 +160,32 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.broker.kill();
-        let _ = self.broker.wait();
+        drop(self.made.end_broker());
+    }
+}
+
+impl Made {
+    /// Ends the broker. As long as the result is held, the other thread waits.
+    fn end_broker(&self) -> MutexGuard<'_, Child> {
+        let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = broker.kill();
+        let _ = broker.wait();
+        broker
+    }
+
+    /// Leaves nothing behind when a signal ends the tour: the broker is detached from the terminal, and does not get it.
+    fn remove_at_signals(&self) {
+        // Without them a signal ends this process as it ends any other.
+        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else { return };
+        let made = self.clone();
+        let wait = move || {
+            let Some(signal) = signals.forever().next() else { return };
+            // The tour waits for the lock when it ends, so it says nothing more.
+            let _ended = made.end_broker();
+            let _ = std::fs::remove_dir_all(&made.home);
+            std::process::exit(128 + signal);
+        };
+        let _ = thread::Builder::new().name("sundown-interrupt".into()).spawn(wait);
     }
 }
 
@@ -149,6 +212,8 @@ fn command(program: &Path, home: &Path) -> Command {
     command.arg("--socket").arg(home.join(SOCKET));
     command.arg("--data-dir").arg(home.join("data"));
     command.arg("--config").arg(home.join("config.toml"));
+    // Lines of the timeline name files by their names alone.
+    command.current_dir(home);
     command
 }
 

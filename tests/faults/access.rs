@@ -341,4 +341,60 @@ fn doctor_finds_nothing_wrong_with_the_socket_of_a_group() {
     let findings: Vec<Value> = serde_json::from_str(&ran.output).expect("a document");
     let socket = findings.iter().find(|finding| finding["check"] == "socket").expect("a finding");
     assert_eq!(socket["status"], "ok", "{socket}");
+    // That the profile does not let this user send is for whoever runs the broker to change.
+    let queue = findings.iter().find(|finding| finding["check"] == "queue").expect("a finding");
+    assert_eq!(queue["status"], "warning", "{queue}");
+    assert!(queue["message"].as_str().is_some_and(|m| m.contains("[access]")), "{queue}");
+}
+
+/// Who is root for a moment, by `sudo -E` with all variables of a user or by `su` with the runtime directory alone, has a broker of root's
+/// own. Everything in the user's directories stays the user's, who then sends as ever.
+///
+/// design §8
+#[test]
+fn root_leaves_nothing_of_its_own_in_a_users_directories() {
+    // Root's own directories are empty ones here.
+    let places = "mount -t tmpfs none /root && mount -t tmpfs none /run";
+    let as_root = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-c", &format!("{places} && {script}"), "sh"]);
+        command
+    };
+    let home = Home::new();
+    if !other_can_run(&home) {
+        return;
+    }
+    if !as_root("true").output().is_ok_and(|ran| ran.status.success()) {
+        return crate::skipped("nothing can be mounted here");
+    }
+    for directory in ["", "run"] {
+        chown(home.path(directory), Some(OTHER), Some(OTHER)).expect("given away");
+    }
+    let data = home.path(".local/share");
+    for whose in ["sudo -E", "su"] {
+        let script =
+            "\"$1\" send --to anna@localhost && \"$1\" stop && ls /root/.local/share/sundown";
+        let mut command = as_root(script);
+        command
+            .arg(crate::harness::binary())
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("XDG_RUNTIME_DIR", home.path("run")).env("HOME", "/root");
+        if whose == "sudo -E" {
+            command.env("HOME", home.path("")).env("XDG_DATA_HOME", &data);
+        }
+        let ran = run(command, "hi\n").ok();
+        assert!(ran.output.contains("broker.lock"), "{whose}: root's own data: {ran:?}");
+        let left: Vec<_> = ["", "run"]
+            .into_iter()
+            .flat_map(|d| fs::read_dir(home.path(d)).expect("there"))
+            .collect();
+        assert_eq!(left.len(), 1, "{whose}: nothing but the runtime directory: {left:?}");
+    }
+    let mut users = home.bare(&["send", "--to", "anna@localhost"]);
+    users.uid(OTHER).gid(OTHER);
+    run(users, "hi\n").ok();
+    let mut stop = home.bare(&["stop"]);
+    stop.uid(OTHER).gid(OTHER);
+    run(stop, "").ok();
 }

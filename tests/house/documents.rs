@@ -1,6 +1,7 @@
 //! Rules about documents: links lead somewhere, the example is the one that is compiled, the protocol is complete.
 
 use std::path::Path;
+use std::process::Command;
 
 use super::{files, read, root, shown};
 
@@ -27,10 +28,10 @@ fn anchors(page: &str) -> Vec<String> {
     words.map(|text| text.replace(' ', "-").chars().filter(|c| kept(*c)).collect()).collect()
 }
 
-#[test]
-fn links_lead_somewhere() {
+/// Looks at the links of all pages below a folder. How many there are.
+fn check_links(folder: &Path) -> usize {
     let mut checked = 0;
-    for path in files(root(), ".md") {
+    for path in files(folder, ".md") {
         let page = read(&path);
         for link in links(&page) {
             if link.starts_with("https://") || link.starts_with("http://") {
@@ -49,6 +50,31 @@ fn links_lead_somewhere() {
             checked += 1;
         }
     }
+    checked
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let checked = check_links(root());
+    assert!(checked > 20, "only {checked} links were found");
+}
+
+/// So do those of the pages that the Debian package has.
+#[test]
+fn links_of_the_package_lead_somewhere() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let made = Command::new(root().join("deploy/pages")).arg(folder.path()).status();
+    match made {
+        Err(error) => return println!("skipped: deploy/pages cannot be run: {error}"),
+        Ok(status) => assert!(status.success()),
+    }
+    let schemas = folder.path().join("docs/schemas");
+    std::fs::create_dir(&schemas).expect("made");
+    for schema in files(&root().join("docs/schemas"), ".json") {
+        let name = schema.file_name().expect("a file");
+        std::fs::copy(&schema, schemas.join(name)).expect("copied");
+    }
+    let checked = check_links(folder.path());
     assert!(checked > 20, "only {checked} links were found");
 }
 

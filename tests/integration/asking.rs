@@ -80,6 +80,31 @@ fn a_program_is_asked_before_its_logoff() {
     assert_eq!(again.expect_err("once").code(), Code::E_INVALID_OBJECT);
 }
 
+/// A message that came back is in the queue's list until its notification was read, and is no mail that is sent later: it is not
+/// among what is queued.
+///
+/// LOGOFF-3, design §3.4
+#[test]
+fn what_came_back_is_not_queued() {
+    let home = home();
+    home.profile(
+        "default",
+        "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n",
+    );
+    let broker = home.serve();
+    let mapi = initialize(&home);
+    let session = mapi.logon(Logon::shared()).expect("it logs on");
+    session.submit(&message("hopeless")).expect("submitted");
+    broker.until("the bounce", || home.status()["queue"]["bounced"] == 1);
+    let listed = mapi.queue(Some("default"), false).expect("it is listed");
+    assert_eq!(listed.len(), 1, "until its notification was read");
+    let answer = session.logoff_asking(Logoff::now(), |question| {
+        assert_eq!(question.queued().expect("it is shown"), QueuedMail::default());
+        LogoffAnswer::LogOff
+    });
+    answer.expect("the answer was yes");
+}
+
 /// Of a long queue all is counted, and its beginning shown.
 ///
 /// design §3.4

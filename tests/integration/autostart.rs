@@ -412,3 +412,67 @@ fn a_log_that_was_removed_goes_on() {
         }
     }
 }
+
+/// A broker that a command starts logs as the command was told to, by an option or by a variable; what makes no sense is said by the command.
+///
+/// design §8
+#[test]
+fn a_broker_that_is_started_logs_as_it_was_told() {
+    for by_variable in [false, true] {
+        let home = Home::new();
+        let _stop = StopAtEnd(&home);
+        let told = |arguments: &[&str], level: &str, format: &str| {
+            let mut command = home.bare(arguments);
+            if by_variable {
+                command.env("SUNDOWN_LOG", level).env("SUNDOWN_LOG_FORMAT", format);
+            } else {
+                command.args(["--log-level", level, "--log-format", format]);
+            }
+            run(command, "hi\n")
+        };
+        let send = ["send", "--to", "anna@localhost", "--wait=60"];
+        let wrong = told(&send, "info", "xml").exits(1);
+        assert!(wrong.errors.contains("\"xml\" is not a log format"), "{wrong:?}");
+        let log = home.data().join("broker.log");
+        fs::write(&log, "").expect("emptied");
+        told(&send, "info", "json").ok();
+        let text = fs::read_to_string(&log).expect("there");
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert!(lines.iter().any(|line| line["message"] == "ready"), "{text}");
+        home.run(&["stop"]).ok();
+        fs::write(&log, "").expect("emptied");
+        told(&send, "off", "json").ok();
+        assert_eq!(fs::read_to_string(&log).expect("there"), "");
+    }
+}
+
+/// A log that has become long is put aside by the broker that starts, and a broker that finds another one running writes nothing to the log
+/// of that one: not its mistakes, and not that it ends.
+///
+/// design §8
+#[test]
+fn a_log_belongs_to_the_broker_that_runs() {
+    const LONG: u64 = 32 << 20;
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    let logs = ["broker.log", "broker.log.1"].map(|name| home.data().join(name));
+    home.write(".local/share/sundown/broker.log", "old\n");
+    fs::set_permissions(home.data(), Permissions::from_mode(0o700)).expect("changed");
+    fs::File::options().write(true).open(&logs[0]).expect("opened").set_len(LONG).expect("longer");
+    run(home.bare(&["send", "--to", "anna@localhost", "--wait=60"]), "hi\n").ok();
+    assert_eq!(fs::metadata(&logs[1]).expect("there").len(), LONG);
+    let text = || fs::read_to_string(&logs[0]).expect("there");
+    assert!(text().contains(": ready"), "{}", text());
+    let mut another = home.command(&["serve", "--detached"]);
+    another.arg("--socket").arg(home.path("other.sock")).env("XDG_CONFIG_HOME", "not/absolute");
+    another.stdout(Stdio::piped());
+    another.stderr(fs::File::options().append(true).open(&logs[0]).expect("opened"));
+    let ended = another.output().expect("it ends");
+    assert!(!ended.status.success());
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(said.contains("another broker is running"), "{said}");
+    for word in ["sundown: ", "XDG_CONFIG_HOME"] {
+        assert!(!text().contains(word), "{}", text());
+    }
+}

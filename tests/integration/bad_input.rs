@@ -1,5 +1,6 @@
 //! What makes no sense is refused, with a code and words, and changes nothing.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -269,6 +270,13 @@ fn an_input_without_an_end_is_refused() {
     }
 }
 
+/// An input with this text.
+fn typed(text: &str) -> Stdio {
+    let (read, mut write) = std::io::pipe().expect("a pipe");
+    write.write_all(text.as_bytes()).expect("there is room");
+    read.into()
+}
+
 /// What every subcommand prints may find nobody who reads it, or no room: the first is no failure, the second is one of what only prints,
 /// and neither is a panic.
 ///
@@ -279,7 +287,7 @@ fn a_closed_or_full_output_is_no_panic() {
     let _broker = home.serve();
     let entry = home.run_with(&["send", "--to", "anna@localhost", "--json"], "hi\n").ok().json();
     let entry = entry["entry"].as_str().expect("text");
-    let print: [&[&str]; 9] = [
+    let print: [&[&str]; 10] = [
         &["status"],
         &["queue", "list", "--all"],
         &["queue", "show", entry],
@@ -289,6 +297,19 @@ fn a_closed_or_full_output_is_no_panic() {
         &["provider", "list"],
         &["provider", "show", "sqlite"],
         &["man"],
+        &["profile", "check", "default"],
+    ];
+    // These have no form for programs.
+    let texts: [&[&str]; 9] = [
+        &["--help"],
+        &["-h"],
+        &["--version"],
+        &["help"],
+        &["help", "send"],
+        &["queue", "list", "--help"],
+        &["completions", "zsh"],
+        &["shell"],
+        &["tour"],
     ];
     let others: [&[&str]; 4] = [
         &["queue", "show", "12"],
@@ -297,8 +318,11 @@ fn a_closed_or_full_output_is_no_panic() {
         &["logoff"],
     ];
     let ends = |arguments: &[&str], output: Stdio| {
-        let mut command = home.command(arguments);
-        let ran = command.stdin(Stdio::null()).stdout(output).output().expect("it ends");
+        // These take no option behind them.
+        let alone = ["help", "sendmail"].contains(&arguments[0]);
+        let mut command = if alone { home.bare(arguments) } else { home.command(arguments) };
+        let input = if arguments == ["shell"] { "logon\nnonsense\n" } else { "" };
+        let ran = command.stdin(typed(input)).stdout(output).output().expect("it ends");
         let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
         ran.status.code()
@@ -306,6 +330,14 @@ fn a_closed_or_full_output_is_no_panic() {
     let closed = || Stdio::from(std::io::pipe().expect("a pipe").1);
     let full =
         || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("there"));
+    for arguments in texts {
+        assert_eq!(ends(arguments, closed()), Some(0), "{arguments:?}");
+        assert_eq!(ends(arguments, full()), Some(1), "{arguments:?}");
+    }
+    for (arguments, status) in [(&["sendmail", "--help"], 70), (&["sendmail", "-bp"], 70)] {
+        assert_eq!(ends(arguments, closed()), Some(0), "{arguments:?}");
+        assert_eq!(ends(arguments, full()), Some(status), "{arguments:?}");
+    }
     for json in [&[][..], &["--json"]] {
         for arguments in print {
             let arguments = [json, arguments].concat();

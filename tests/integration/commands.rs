@@ -1,11 +1,14 @@
 //! The subcommands, as scripts use them.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use mail_parser::{MessageParser, MimeHeaders};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Output, Terminal, keys, run};
+use crate::harness::{Home, Output, Terminal, keys, run, wait_for_end};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
@@ -339,5 +342,69 @@ fn the_tour_is_true_wherever_temporary_files_are() {
         tour.env("TMPDIR", home.path(name));
         let ran = run(tour, "").ok();
         assert!(ran.output.contains("all are true"), "{ran:?}");
+        assert_eq!(std::fs::read_dir(home.path(name)).expect("read").count(), 0, "{ran:?}");
     }
+}
+
+/// On a terminal of 80 columns no line of the tour is longer, so that the terminal breaks no word and no path.
+///
+/// design §8
+#[test]
+fn the_tour_fits_a_terminal() {
+    let home = Home::new();
+    let mut tour = Terminal::run(home.command(&["tour"]), Output::Here);
+    let (status, _) = tour.wait();
+    let shown = tour.shown();
+    assert!(status.success() && shown.contains("all are true"), "{shown}");
+    let lines = shown.lines().map(|line| line.trim_end_matches('\r'));
+    let long: Vec<_> = lines.filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+/// A tour that is interrupted leaves neither a broker nor files.
+///
+/// design §8
+#[test]
+fn an_interrupted_tour_leaves_nothing() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("tmp")).expect("made");
+    let mut tour = home.command(&["tour"]);
+    tour.env("TMPDIR", home.path("tmp")).stdout(Stdio::piped());
+    let mut tour = tour.spawn().expect("started");
+    let output = BufReader::new(tour.stdout.take().expect("it was asked for"));
+    let mut lines = output.lines().map_while(Result::ok);
+    let ready = lines.find(|line| line.contains("is ready (pid ")).expect("the broker is ready");
+    let pid = ready.rsplit_once("(pid ").expect("looked for").1.trim_end_matches(')').to_owned();
+    assert!(Path::new("/proc").join(&pid).exists(), "{ready}");
+    kill_process(Pid::from_child(&tour), Signal::INT).expect("it runs");
+    assert_eq!(wait_for_end(&mut tour).code(), Some(130));
+    assert!(!Path::new("/proc").join(&pid).exists(), "the broker goes on");
+    assert_eq!(std::fs::read_dir(home.path("tmp")).expect("read").count(), 0);
+}
+
+/// An error on a terminal is said in words; a script gets the code behind them.
+///
+/// design §8
+#[test]
+fn a_terminal_shows_words_and_a_script_the_code() {
+    let home = Home::new();
+    let missing = ["status"];
+    let code = "(MAPI_E_NETWORK_ERROR 0x80040115)";
+    let ran = home.run(&missing).exits(1);
+    assert!(ran.errors.trim_end().ends_with(code), "{ran:?}");
+    let mut terminal = Terminal::run(home.command(&missing), Output::Pipe);
+    let (status, _) = terminal.wait();
+    let shown = terminal.shown();
+    assert!(status.code() == Some(1) && shown.starts_with("sundown: "), "{shown}");
+    assert!(!shown.contains("MAPI") && !shown.contains("0x8"), "{shown}");
+
+    let _broker = home.serve();
+    let ran = home.run_with(&["shell"], "unadvise connection=1\n").ok();
+    assert!(ran.output.contains("(MAPI_E_NOT_FOUND 0x8004010F)"), "{ran:?}");
+    let mut terminal = Terminal::run(home.command(&["shell"]), Output::Here);
+    terminal.type_in("unadvise connection=1\n");
+    terminal.shows("1: ");
+    terminal.type_in("uninitialize\n");
+    terminal.shows("2: ok");
+    assert!(!terminal.shown().contains("MAPI"), "{}", terminal.shown());
 }

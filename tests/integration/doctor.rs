@@ -208,9 +208,9 @@ fn what_keeps_mail_from_going_out_is_found() {
     only(&findings, "queue", "ok", &["1 message waits for another try"]);
     home.run(&["--profile", "stuck", "queue", "hold", entry]).ok();
     let findings = examined(&home, 1);
-    only(&findings, "queue", "warning", &["until somebody releases it"]);
+    only(&findings, "queue", "warning", &["until a user releases it"]);
     let advice = findings.iter().find(|f| f["check"] == "queue").expect("found")["advice"].clone();
-    assert_eq!(advice, format!("`sundown queue release {entry}` lets it go"));
+    assert_eq!(advice, format!("`sundown queue release {entry}` releases it"));
 }
 
 /// The user's unit, as systemctl speaks of it.

@@ -1,10 +1,14 @@
 //! The log: one line for each call of a provider.
 
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, DEADLINE, Home, keys};
+use crate::harness::{Broker, DEADLINE, Home, assert_as_documented, documented, keys};
 
 fn is_call(line: &Value) -> bool {
     line["event"] == "provider-call"
@@ -92,6 +96,40 @@ fn a_call_is_one_flat_line() {
         }
     }
     assert!(log.iter().filter(|l| is_call(l)).count() > 10);
+    let raw = broker.raw_log();
+    let of_it = |line: &&String| {
+        ["\"pid\"", "\"SubmitMessage\"", "\"correlation\""].iter().all(|word| line.contains(word))
+    };
+    let written = raw.iter().find(of_it).unwrap_or_else(|| panic!("no such line in {raw:?}"));
+    assert_as_documented(&documented("command.md", "provider-call"), written);
+}
+
+/// A profile with a mistake is a warning when the broker starts and mail of it may wait, however often it is asked for; another mistake is
+/// another one, and it is said when the profile can be used. Nobody was refused anything. A profile that does not exist is no warning.
+///
+/// design §8
+#[test]
+fn a_mistake_in_a_profile_is_one_warning() {
+    let home = Home::new();
+    home.profile("default", "[[store]]\n[[transport]]\naccept = 7\n");
+    let mut broker = home.serve();
+    let send = || home.run_with(&["send", "--to", "anna@localhost"], "hi\n");
+    for _ in 0..3 {
+        send().exits(1);
+    }
+    home.profile("default", "[[store]]\n[[transport]]\nacept = []\n");
+    send().exits(1);
+    home.profile("default", "[[store]]\n[[transport]]\n");
+    send().ok();
+    home.run_with(&["--profile", "nowhere", "send", "--to", "anna@localhost"], "hi\n").exits(1);
+    broker.terminate();
+    let log = broker.log();
+    let told = |line: &&Value| line["profile"].is_string() && line["event"] != "provider-call";
+    let told: Vec<_> =
+        log.iter().filter(told).map(|line| [&line["event"], &line["level"]]).collect();
+    let unusable = ["profile-unusable", "warn"];
+    assert_eq!(told, [unusable, unusable, ["profile-usable", "info"], ["profile-missing", "info"]]);
+    assert!(!log.iter().any(|line| line["event"] == "refused"), "{log:?}");
 }
 
 /// From a client's call to what providers were called for it: the error names the request as the log does, and what is done
@@ -166,4 +204,97 @@ fn who_leaves_in_order_is_not_closed() {
     let log = broker.log();
     let closed = log.iter().find(|l| l["message"] == "a connection is closed");
     assert_eq!(closed, None);
+}
+
+/// Where standard error is the journal's, every line begins with its priority, whatever the format is, and so does why a broker does not
+/// start: `journalctl --priority=warning` finds what goes wrong.
+///
+/// design §8
+#[test]
+fn every_line_in_the_journal_has_its_priority() {
+    for format in ["text", "json", "journald"] {
+        let home = Home::new();
+        home.profile("default", "[[store]]\n[[transport]]\naccept = 7\n");
+        let serve = || {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            let stat = rustix::fs::fstat(&writer).expect("it is there");
+            let mut command = home.command(&["serve", "--log-format", format]);
+            command.env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+            let broker = command.spawn().expect("it starts");
+            // It has the only end that can be written to.
+            drop(command);
+            (broker, BufReader::new(reader).lines().map(|line| line.expect("text")))
+        };
+        let (mut broker, mut lines) = serve();
+        let mut seen: Vec<String> = Vec::new();
+        while !seen.last().is_some_and(|line| line.contains("ready")) {
+            seen.push(lines.next().expect("it becomes ready"));
+        }
+        let (mut other, why) = serve();
+        let why: Vec<_> = why.collect();
+        assert!(!other.wait().expect("it ends").success());
+        home.run(&["stop"]).ok();
+        seen.extend(lines);
+        assert!(broker.wait().expect("it ends").success());
+        assert_eq!(why.len(), 1, "{why:?}");
+        assert!(why[0].starts_with("<3>sundown: another broker is running"), "{why:?}");
+        let of = |priority: &str| seen.iter().filter(|line| line.starts_with(priority)).count();
+        assert_eq!((of("<4>"), of("<4>") + of("<6>")), (1, seen.len()), "{seen:?}");
+        let warning = seen.iter().find(|line| line.starts_with("<4>")).expect("there is one");
+        assert!(warning.contains("profile-unusable"), "{warning}");
+        let is_json = |line: &String| serde_json::from_str::<Value>(&line[3..]).is_ok();
+        assert_eq!(seen.iter().all(is_json), format == "json", "{seen:?}");
+    }
+}
+
+/// Where the disk has no room, the line that it cut off is ended before the next one, and the log says how many are missing.
+///
+/// design §8
+#[test]
+fn a_full_disk_cuts_one_line_and_the_rest_is_counted() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let home = Home::new();
+    let path = home.path("log");
+    let mut command = home.command(&["serve", "--log-format", "json"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(File::options().append(true).create(true).open(&path).expect("made"));
+    let mut broker = command.spawn().expect("it starts");
+    let nobody = || {
+        home.run_with(&["--profile", "nowhere", "send", "--to", "anna@localhost"], "x\n").exits(1);
+    };
+    let text = || fs::read_to_string(&path).expect("there");
+    // Nobody says when a line is in the file.
+    let until = Instant::now() + DEADLINE;
+    let wait_for = |word: &str| {
+        while !text().contains(word) {
+            assert!(Instant::now() < until, "no {word}: {}", text());
+            std::thread::yield_now();
+        }
+    };
+    wait_for("\"ready\"");
+    nobody();
+    wait_for("profile-missing");
+    let pid = Pid::from_raw(i32::try_from(broker.id()).expect("a pid")).expect("a pid");
+    let limit = |room: Option<u64>| {
+        let new = Rlimit { current: room, maximum: None };
+        prlimit(Some(pid), Resource::Fsize, new).expect("it is changed");
+    };
+    limit(Some(text().len() as u64 + 20));
+    nobody();
+    nobody();
+    limit(None);
+    nobody();
+    home.run(&["stop"]).ok();
+    assert!(broker.wait().expect("it ends").success());
+    let text = text();
+    let is_json = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+    let cut: Vec<_> = text.lines().filter(|line| !is_json(line)).collect();
+    assert!(cut.len() == 1 && cut[0].len() == 20, "{cut:?}");
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let dropped: u64 = lines
+        .filter(|l| l["event"] == "log-dropped")
+        .map(|l| l["lines"].as_u64().expect("a number"))
+        .sum();
+    assert!(dropped >= 2, "{text}");
 }

@@ -166,12 +166,29 @@ fn a_settings_file_that_was_asked_for_must_be_there() {
     refused(&home, &["--config", &file], &["c.toml", "not there"]);
     let ran = run(home.bare(&["send", "--to", "anna", "--config", &file]), "hi\n").exits(1);
     assert!(ran.errors.contains("c.toml") && home.brokers().is_empty(), "{ran:?}");
+    for arguments in [
+        &["profile", "list"][..],
+        &["profile", "show", "default"],
+        &["profile", "add", "work"],
+        &["queue"],
+    ] {
+        let ran = run(home.bare(&[arguments, &["--config", &file]].concat()), "").exits(1);
+        assert!(ran.errors.contains("c.toml: it is not there"), "{arguments:?}: {ran:?}");
+        let mut by_variable = home.bare(arguments);
+        by_variable.env("SUNDOWN_CONFIG", &file);
+        let ran = run(by_variable, "").exits(1);
+        assert!(ran.errors.contains("c.toml: it is not there"), "{arguments:?}: {ran:?}");
+    }
+    assert!(home.brokers().is_empty() && !home.path("profiles").exists());
     let ran = home.run(&["doctor", "--config", &file]).exits(1);
     assert!(ran.output.contains("c.toml: it is not there"), "{ran:?}");
 
     fs::write(&config, "[shutdown]\nshared_logoff = \"deny\"\n").expect("written");
     let broker = Broker::start(&home, &["--config", &file]);
     fs::remove_file(&config).expect("removed");
+    let ran = home.run_with(&["send", "--to", "anna", "--config", &file], "hi\n").exits(1);
+    assert!(ran.errors.contains("c.toml: it is not there"), "{ran:?}");
+    home.run(&["status", "--config", &file]).ok();
     broker.signal(Signal::HUP);
     let line =
         broker.log_line("the refusal", |line| line["message"] == "settings stay as they were");

@@ -45,12 +45,18 @@ fn the_queue_is_listed_oldest_first() {
     let shown = queue(&home, &["show", &first]);
     assert_eq!(
         keys(&shown),
-        "attempts entry from last_error next_attempt profile recipients size state subject submitted to"
+        "attempts entry from last_error message_id next_attempt profile recipients size state subject submitted to"
     );
     assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2));
+    let read = shell.ok(&format!("read session=1 entry={first}"))["content"].clone();
+    let id = shown["message_id"].as_str().expect("the library added one");
+    assert!(read.as_str().expect("text").contains(&format!("Message-ID: {id}\n")), "{read}");
     assert_eq!(keys(&shown["recipients"][0]), "address reply state");
     let people = home.run(&["queue", "show", &first]).ok().output;
-    assert!(people.contains("anna@localhost") && people.contains("two of them"), "{people}");
+    assert!(
+        people.contains(id) && people.contains("anna@localhost") && people.contains("two of them"),
+        "{people}"
+    );
 
     shell.ok(&format!("abort-submit session=1 entry={second}"));
     let mut sender = home.shell();

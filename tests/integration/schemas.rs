@@ -152,6 +152,29 @@ impl Printed {
     }
 }
 
+/// The schema of `doctor` has each check that its page has, and what is found about variables fits it.
+///
+/// design §8
+#[test]
+fn each_check_of_the_doctor_is_in_its_schema() {
+    let schemas = Schemas::read();
+    let known = &schemas.0["doctor"]["items"]["properties"]["check"]["enum"];
+    let known: BTreeSet<_> =
+        known.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command.md"));
+    let page = page.expect("the page is there");
+    let table = page.split_once("| `check` | looks at |").expect("the table is there").1;
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| `")?.split_once('`'));
+    assert_eq!(rows.map(|(check, _)| check).collect::<BTreeSet<_>>(), known);
+
+    let home = Home::new();
+    let mut command = home.command(&["doctor", "--json"]);
+    command.env("XDG_RUNTIME_DIR", home.path("gone"));
+    let found = run(command, "").json();
+    assert!(found.to_string().contains("\"environment\""), "{found}");
+    schemas.fits("doctor", &found);
+}
+
 /// design §8
 #[test]
 fn documents_fit_their_schemas() {

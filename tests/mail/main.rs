@@ -12,6 +12,7 @@ mod servers;
 
 mod authors;
 mod bad;
+mod changed;
 mod clients;
 mod composed;
 mod jobs;
@@ -26,3 +27,4 @@ mod refusals;
 mod sink;
 mod tls;
 mod tokens;
+mod warnings;

@@ -201,7 +201,7 @@ fn a_notice_says_why_a_message_was_given_up() {
     let Some(_) = reader() else { return };
     let cases: [(&str, &str, &str, &str); 2] = [
         ("RCPT", "450 4.2.0 greylisted\r\n", "4.4.7", "greylisted"),
-        (".", "", "4.4.2", "nobody knows whether it was delivered"),
+        (".", "", "4.4.2", "it is not known whether it was delivered"),
     ];
     for (at, answer, status, words) in cases {
         let Some(reader) = reader() else { return };

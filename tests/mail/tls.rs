@@ -130,6 +130,17 @@ fn mail_goes_only_to_who_can_prove_the_name() {
     for message in &delivered {
         assert!(message.text.contains("using TLSv1.3"), "{}", message.text);
     }
+    let log = broker.log();
+    let of = |event: &str, profile: &str| {
+        let fits = |l: &&serde_json::Value| l["event"] == event && l["profile"] == profile;
+        log.iter().filter(fits).map(|l| l["level"].as_str().expect("text")).collect::<Vec<_>>()
+    };
+    for (number, (.., wrong)) in cases.iter().enumerate() {
+        let warned = of("transport-unreachable", &format!("case{number}"));
+        let wanted: &[&str] = if wrong.is_some() { &["warn"] } else { &[] };
+        assert_eq!(warned, wanted, "case {number} is one warning if anything is wrong");
+    }
+    assert!(!log.iter().any(|line| line["event"] == "refused"), "nobody was refused anything");
     drop(broker);
 }
 

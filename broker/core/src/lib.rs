@@ -53,7 +53,7 @@ pub use broker::Broker;
 pub use flows::working::figures::{DEPARTURES, Figures, ProfileFigures, TransportFigures};
 pub use ground::event::{
     Behalf, CallId, ConnectionId, Effect, End, EngineId, Event, KernelProcess, LaneId, LaneSpec,
-    PeerIdentity, ProcessKey, QuestionId, Returned, Stop, Tick,
+    PeerIdentity, ProcessKey, ProviderNews, QuestionId, Returned, Stop, Tick, Trouble,
 };
 pub use ground::settings::TicketKey;
 pub use ground::{address, expired, local, provider, settings};

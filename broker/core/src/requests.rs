@@ -96,10 +96,12 @@ impl Broker {
             if let Some((member, upload)) = piece {
                 self.fail_upload(member, upload, turn);
             }
-            if about.is_some_and(|id| self.is_of_another_process(asker, id)) {
+            if fault.code != Code::E_NO_ACCESS
+                && about.is_some_and(|id| self.is_of_another_process(asker, id))
+            {
                 self.log_refusal(asker, &fault, turn);
             }
-            self.answer(asker, Err(fault), turn);
+            self.refuse(asker, fault, turn);
         }
     }
 
@@ -184,6 +186,7 @@ impl Broker {
                 Ok(())
             }
             Request::Queue { profile, action } => self.queue(asker, profile, action, turn),
+            Request::MessageId { entry } => self.identify_entry(asker, entry, turn),
             Request::Stop { how } => self.stop_asked(asker, how, turn),
             Request::ValidateState { member, kind, provider } => {
                 self.validate_state(asker, member, (kind, &provider), turn)
@@ -301,7 +304,7 @@ fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
     match connection.and_then(|c| c.why_gone(id)) {
         Some(LeaveReason::Evicted) => Fault::new(
             Code::E_END_OF_SESSION,
-            "the session was ended, and who stayed in it was put out; log on again",
+            "the session was ended, and the broker has removed this member from it; log on again",
         ),
         Some(LeaveReason::FastShutdown) => shut_down(),
         Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),

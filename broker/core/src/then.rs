@@ -21,10 +21,11 @@ use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
 use crate::providers::ask::{
-    self, Addresses, Answer, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown,
+    self, Addresses, Answer, Done, Messages, OneSubmission, Piece, Ready, Saved, Setting, Shutdown,
     Updated, typed,
 };
 use crate::providers::left_behind::Correction;
+use crate::queue::change::message_id;
 use crate::queue::flight::Recording;
 use crate::queue::untold::Told;
 
@@ -44,7 +45,7 @@ pub(crate) enum Then {
     Setting(Asker),
     Messages(Asker),
     Found(Finding),
-    Piece(Reading),
+    Piece(AfterPiece),
     Due(EngineId),
     Queue(Listing),
     OneSubmission(AfterSubmission),
@@ -145,6 +146,14 @@ pub(crate) struct Finding {
     pub(crate) entry: EntryId,
 }
 
+/// After a piece of a message was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AfterPiece {
+    Read(Reading),
+    /// Somebody wants to know the message's `Message-ID`.
+    Identified(Asker),
+}
+
 /// A message that is being read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
@@ -179,6 +188,11 @@ pub(crate) enum AfterSubmission {
         asker: Asker,
         engine: EngineId,
         profile: Option<String>,
+    },
+    /// The asker wants to know the `Message-ID` of the message.
+    Identified {
+        asker: Asker,
+        engine: EngineId,
     },
     /// A worker that was left behind has answered what became of it.
     Corrected(EngineId, Box<Correction>),
@@ -236,7 +250,7 @@ goes_on! {
     Setting: Asker;
     Messages: Asker;
     Found: Finding;
-    Piece: Reading;
+    Piece: AfterPiece;
     Due: EngineId;
     Queue: Listing;
     Oldest: EngineId;
@@ -281,7 +295,11 @@ impl Broker {
                 self.reply(asker, typed(result).map(rows), turn);
             }
             Then::Found(after) => self.found(after, typed(result), turn),
-            Then::Piece(after) => self.piece_read(after, typed(result), turn),
+            Then::Piece(AfterPiece::Read(reading)) => self.piece_read(reading, typed(result), turn),
+            Then::Piece(AfterPiece::Identified(asker)) => {
+                let id = |Piece { bytes, .. }| Reply::MessageId(message_id(&bytes));
+                self.reply(asker, typed(result).map(id), turn);
+            }
             Then::Due(engine) => self.due_loaded(engine, typed(result), turn),
             Then::Queue(listing) => self.queue_listed(&listing, typed(result), turn),
             Then::OneSubmission(after) => self.after_submission(after, typed(result), turn),
@@ -418,6 +436,9 @@ impl Broker {
             }
             AfterSubmission::Shown { asker, engine, profile } => {
                 self.entry_shown(asker, (engine, profile.as_deref()), result, turn);
+            }
+            AfterSubmission::Identified { asker, engine } => {
+                self.entry_identified(asker, engine, result, turn);
             }
         }
     }

@@ -55,6 +55,7 @@ mod readiness;
 mod refusals;
 mod running;
 mod state;
+mod troubles;
 mod turns;
 mod users;
 

@@ -16,6 +16,7 @@ mod line;
 mod writer;
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
@@ -56,6 +57,8 @@ pub enum Format {
     Journald,
     /// The same as an entry of the journal, with fields of its own. What is written goes to the journal's socket.
     Journal,
+    /// A flat object behind its priority, for the journal's end of standard error: it takes the priority off.
+    JournalJson,
 }
 
 /// What becomes of a log in a file that has become long.
@@ -114,20 +117,41 @@ impl std::error::Error for LogError {
 }
 
 impl Options {
-    /// To standard error; what is for the journal, to the journal itself if that is what standard error is. A file is followed
-    /// when it is removed or renamed.
+    /// To standard error; what is for the journal, to the journal itself if that is what standard error is. Every other line has its
+    /// priority in front there, so that `journalctl --priority` finds it. A file is followed when it is removed or renamed.
     pub fn to_stderr(level: &str, format: Format, long: Long) -> Self {
         let level = level.to_owned();
-        match (format, Journal::of_stderr()) {
-            (Format::Journald, Some(journal)) => {
-                Self { level, format: Format::Journal, writer: Box::new(journal) }
+        if is_journals() {
+            if format == Format::Journald
+                && let Some(journal) = Journal::connected()
+            {
+                return Self { level, format: Format::Journal, writer: Box::new(journal) };
             }
-            _ => match LogFile::of_stderr(long) {
-                Some(file) => Self { level, format, writer: Box::new(file) },
-                None => Self { level, format, writer: Box::new(std::io::stderr()) },
-            },
+            let format = match format {
+                Format::Json | Format::JournalJson => Format::JournalJson,
+                Format::Text | Format::Journald | Format::Journal => Format::Journald,
+            };
+            return Self { level, format, writer: Box::new(std::io::stderr()) };
+        }
+        match LogFile::of_stderr(long) {
+            Some(file) => Self { level, format, writer: Box::new(file) },
+            None => Self { level, format, writer: Box::new(std::io::stderr()) },
         }
     }
+}
+
+/// Whether standard error is the journal's, as `JOURNAL_STREAM` says.
+fn is_journals() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stderr = rustix::fs::fstat(rustix::stdio::stderr());
+    stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
+}
+
+/// Says on standard error why a program ends. There the journal finds it as an error.
+pub fn say_failure(why: impl fmt::Display) {
+    let priority = if is_journals() { "<3>" } else { "" };
+    // There is nowhere else to say it.
+    let _ = writeln!(std::io::stderr(), "{priority}sundown: {why}");
 }
 
 impl FromStr for Format {
@@ -152,7 +176,25 @@ pub fn warn(noticed: impl std::fmt::Display) {
 pub fn init(options: Options) -> Result<Guard, LogError> {
     let (subscriber, guard) = subscriber(options)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(note_panic));
     Ok(guard)
+}
+
+/// Writes down a fault of the program as one line, in the log's own format. With `RUST_BACKTRACE` it has the calls that led there.
+fn note_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let why = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let calls = std::backtrace::Backtrace::capture();
+    let is_known = calls.status() == std::backtrace::BacktraceStatus::Captured;
+    tracing::error!(
+        event = "panic",
+        thread = std::thread::current().name(),
+        place = panic.location().map(tracing::field::display),
+        why,
+        calls = is_known.then(|| tracing::field::display(&calls)),
+        "a fault of the program; please report it"
+    );
 }
 
 /// The same for one thread or one test: see [`tracing::subscriber::with_default`].

@@ -18,7 +18,9 @@ impl Starting {
     /// From now on this process ends itself unless it is [`ready`](Self::ready) in time.
     pub fn begin() -> Self {
         Self::begin_within(READY_WITHIN, || {
-            tracing::error!("not ready after {} s; ended", READY_WITHIN.as_secs());
+            // The log's thread would not get to it.
+            let seconds = READY_WITHIN.as_secs();
+            crate::log::say_failure(format_args!("not ready after {seconds} s; ended"));
             std::process::exit(1);
         })
     }

@@ -42,7 +42,7 @@ impl Refusals {
             correlation,
             %why,
             unsaid,
-            "somebody wanted what is not theirs"
+            "a request was refused, because this process has no right to what it asked for"
         );
     }
 

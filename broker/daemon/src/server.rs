@@ -37,6 +37,7 @@ use crate::service::{Manager, Passed};
 use crate::settings::Loaded;
 use crate::socket::{DataLock, Place};
 use crate::tickets::Tickets;
+use crate::troubles;
 use crate::turns::Budget;
 use crate::users::Users;
 use crate::workers::{Outcome, Workers};
@@ -445,6 +446,12 @@ impl Server {
                     "a provider's call was {wrong}, which is no answer to it; what the call has done is not known"
                 );
             }
+            Effect::ProviderNews { profile, provider, provider_type, news } => {
+                troubles::of_provider(&profile, (&provider, provider_type), &news);
+            }
+            Effect::ProfileNews { profile, why } => {
+                troubles::of_profile(&profile, why.as_deref());
+            }
             Effect::CameBack { entry, profile, recipients, why, what } => {
                 let event = "came-back";
                 match what {
@@ -461,6 +468,14 @@ impl Server {
                     ),
                 }
             }
+            Effect::OutcomeUnknown { entry, profile, recipients, why } => tracing::warn!(
+                event = "outcome-unknown",
+                %entry,
+                profile,
+                recipients,
+                why,
+                "nobody knows whether a message arrived, so it is held: retry or abort it"
+            ),
             Effect::RunForNotice { profile, command, text } => {
                 self.notices.run(profile, command, text);
             }

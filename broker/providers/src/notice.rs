@@ -396,11 +396,11 @@ impl Group {
 fn sentence(action: Action) -> String {
     match action {
         Action::Failed => {
-            "Your message did not reach everybody it was for. It will not be tried again."
+            "Your message did not reach all of its recipients. It will not be tried again."
                 .to_owned()
         }
         Action::Delayed { until } => format!(
-            "Your message has not reached everybody it is for yet. It is being tried until {}; you need not send it again.",
+            "Your message has not reached all of its recipients yet. It is being tried until {}; you need not send it again.",
             date(until)
         ),
         Action::Relayed => {
@@ -798,7 +798,7 @@ mod tests {
             ("552 too big", "5.0.0"),
             ("554-5.7.1 refused", "5.7.1"),
             ("4.4.7 the time ran out", "4.4.7"),
-            ("4.4.2 nobody knows whether it was delivered: 250-", "4.4.2"),
+            ("4.4.2 it is not known whether it was delivered: 250-", "4.4.2"),
             ("451 4.3.0 later", "4.4.7"),
             ("421 later", "4.4.7"),
             ("550 5.1.1.1 x", "5.0.0"),

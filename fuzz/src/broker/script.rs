@@ -377,6 +377,9 @@ fn a_request(
         38 | 39 => {
             let changes =
                 [QueueChange::Retry, QueueChange::Hold, QueueChange::Release, QueueChange::Abort];
+            if script.int_in_range(0..=4)? == 0 {
+                return Ok(Request::MessageId { entry });
+            }
             let action = match script.int_in_range(0..=4)? {
                 0 => QueueAction::List {
                     all: script.arbitrary()?,

@@ -42,12 +42,12 @@ names!(REQUESTS, request_name, Request:
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
     Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..},
-    Health {..}, Reload {..});
+    Health {..}, Reload {..}, MessageId {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
     Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..},
-    Health {..}, Reloaded {..});
+    Health {..}, Reloaded {..}, MessageId {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
@@ -224,6 +224,7 @@ pub(crate) fn requests() -> Vec<Request> {
         },
         Request::Health { after: SessionId(7) },
         Request::Reload { profile: "work".into() },
+        Request::MessageId { entry: ENTRY },
     ]
 }
 
@@ -390,6 +391,7 @@ fn replies() -> Vec<Reply> {
         Reply::StatusPage { status: Box::new(status()), next: Some(CURSOR) },
         Reply::Health { sessions: vec![health()], next: Some(SessionId(7)) },
         Reply::Reloaded(Reloaded { sessions: 2, result: reloads().remove(2) }),
+        Reply::MessageId(Some("<1@host>".into())),
     ]
 }
 

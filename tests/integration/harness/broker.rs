@@ -55,6 +55,11 @@ impl Broker {
         self.log.find(what, 0, |line| fits(line).then_some(()));
     }
 
+    /// The log so far, line by line as it was written.
+    pub(crate) fn raw_log(&self) -> Vec<String> {
+        self.log.all()
+    }
+
     /// The log so far: the lines that are JSON.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.log.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -14,6 +14,7 @@
 
 mod broker;
 mod copies;
+mod documented;
 mod home;
 mod lines;
 mod maildir;
@@ -30,6 +31,7 @@ use serde_json::Value;
 
 pub(crate) use broker::Broker;
 pub(crate) use copies::{Copies, carry_out_if_asked};
+pub(crate) use documented::{assert_as_documented, documented};
 pub(crate) use home::{Home, Ran, binary, run, under_umask};
 pub(crate) use lines::Lines;
 pub(crate) use maildir::Maildir;

@@ -290,6 +290,25 @@ pub enum Effect {
         /// What it was called for.
         behalf: Box<Behalf>,
     },
+    /// Log that a provider of a profile does not work, or does so again. It is said once when it begins, whatever the number of
+    /// sessions and messages.
+    ProviderNews {
+        /// The profile.
+        profile: String,
+        /// The provider.
+        provider: String,
+        /// Its type.
+        provider_type: ProviderType,
+        /// What is new.
+        news: ProviderNews,
+    },
+    /// Log that no session of a profile can start, or that one has started again.
+    ProfileNews {
+        /// The profile.
+        profile: String,
+        /// Why none can start; `None` if one has started.
+        why: Option<String>,
+    },
     /// Log that recipients of a message failed for good.
     CameBack {
         /// The message.
@@ -302,6 +321,17 @@ pub enum Effect {
         why: String,
         /// What failed.
         what: Returned,
+    },
+    /// Log that nobody knows whether recipients of a message got it, and that somebody must decide.
+    OutcomeUnknown {
+        /// The message.
+        entry: EntryId,
+        /// Its profile.
+        profile: String,
+        /// How many recipients.
+        recipients: usize,
+        /// What is known of the first of them.
+        why: String,
     },
     /// Run the command of a profile for a notification, which it reads.
     RunForNotice {
@@ -348,6 +378,39 @@ pub enum Effect {
     Arm(Duration),
     /// The broker has stopped.
     Stopped,
+}
+
+/// What the log says of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderNews {
+    /// A trouble begins.
+    Fails {
+        /// The trouble.
+        trouble: Trouble,
+        /// What the provider said.
+        why: String,
+    },
+    /// A transport's server answers again. Whether it takes messages is not known.
+    Reached,
+    /// The provider works again: all of its troubles are over.
+    Works,
+}
+
+/// Why a provider does not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// A transport's server as a whole cannot be reached, or refuses to talk: no network, no such host, no certificate that is
+    /// trusted.
+    Unreachable,
+    /// The account was refused. A provider whose account is refused twice is disabled.
+    LogonRefused,
+    /// The provider is disabled for another reason: its logon failed or was not answered, or its workers hang.
+    Disabled,
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Unreachable, Self::LogonRefused, Self::Disabled];
 }
 
 /// What comes back.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  4.4.7 it was tried for 5 days; the last answer was: 450 4.2.0 greylisted
-//!  4.4.7 until its age limit nobody was logged on who sends it; the last answer was: 421 try again later
+//!  4.4.7 until its age limit no program was logged on that sends it; the last answer was: 421 try again later
 //! ```
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) fn tried(age: Duration, last: &str) -> String {
 
 /// A message that no session could send until its age limit.
 pub(crate) fn not_sent(last: Option<&str>) -> String {
-    let reply = format!("{STATUS} until its age limit nobody was logged on who sends it");
+    let reply = format!("{STATUS} until its age limit no program was logged on that sends it");
     last.map_or(reply.clone(), |last| format!("{reply}{LAST}{last}"))
 }
 

@@ -743,6 +743,19 @@ impl Submission {
         states.min_by_key(|state| rank(*state)).unwrap_or(SubmissionState::Sent)
     }
 
+    /// The last error, as long as it is about a recipient that does not have the message: an error of an earlier try says nothing
+    /// about a recipient to whom the message was sent since.
+    fn open_error(&self) -> Option<&String> {
+        let without = || self.recipients.iter().filter(|r| r.state != SubmissionState::Sent);
+        let last = self.last_error.as_ref()?;
+        if without().any(|r| r.reply.as_ref() == Some(last)) {
+            return Some(last);
+        }
+        let all_have_it = without().next().is_none();
+        let said = without().filter_map(|r| r.reply.as_ref()).next_back();
+        said.or(if all_have_it { None } else { Some(last) })
+    }
+
     /// The submission as the queue shows it.
     pub fn row(&self, store: u32) -> QueueRow {
         let recipient = |r: &Recipient| RecipientRow {
@@ -760,7 +773,7 @@ impl Submission {
             subject: self.subject.clone(),
             attempts: self.attempts,
             next_attempt: waits.then_some(self.due),
-            last_error: self.last_error.clone(),
+            last_error: self.open_error().cloned(),
             submitted: self.submitted,
             size: self.size,
         }

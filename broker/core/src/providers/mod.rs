@@ -19,6 +19,7 @@ pub(crate) mod calls;
 pub(crate) mod doubts;
 pub(crate) mod lanes;
 pub(crate) mod left_behind;
+pub(crate) mod logged;
 pub(crate) mod patience;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::providers::calls::{Call, Called, Caller, Lost};
 use crate::providers::doubts::Doubts;
 use crate::providers::lanes::{Lanes, Outgoing};
 use crate::providers::left_behind::LeftBehind;
+use crate::providers::logged::Logged;
 use crate::providers::patience::Patience;
 
 /// The lanes to providers, and their unanswered calls. `T` is the continuation of a call.
@@ -46,6 +48,8 @@ pub(crate) struct Providers<T> {
     lost: VecDeque<Lost<T>>,
     doubts: Doubts<T>,
     pub(crate) left_behind: LeftBehind,
+    /// What the log has said of those that do not work.
+    pub(crate) logged: Logged,
 }
 
 impl<T> Default for Providers<T> {
@@ -56,6 +60,7 @@ impl<T> Default for Providers<T> {
             lost: VecDeque::new(),
             doubts: Doubts::default(),
             left_behind: LeftBehind::default(),
+            logged: Logged::default(),
         }
     }
 }
@@ -231,7 +236,7 @@ impl<T: std::fmt::Debug> Providers<T> {
 
     /// Checks that no call is unanswered, and that these are the open lanes.
     pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
-        let Self { lanes, calls, lost, doubts, left_behind: _ } = self;
+        let Self { lanes, calls, lost, doubts, left_behind: _, logged: _ } = self;
         assert!(calls.is_empty() && lost.is_empty(), "{calls:?}, {lost:?}");
         lanes.check_at_rest(used);
         doubts.check_at_rest(|lane| lanes.is_open(lane));

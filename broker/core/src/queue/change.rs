@@ -6,6 +6,7 @@
 //!   everything that is not with a transport and not final ──abort──► Aborted
 //! ```
 
+use sundown_mail::head::Fields;
 use sundown_protocol::reply::{QueueRow, RecipientRow, SubmissionState};
 use sundown_protocol::request::QueueChange;
 use sundown_protocol::{Code, Fault};
@@ -94,4 +95,34 @@ pub(crate) fn locked(change: QueueChange) -> Fault {
 pub(crate) fn not_in_queue() -> Fault {
     let message = "the message is not, or no longer, in the outgoing queue";
     Fault::new(Code::E_NOT_IN_QUEUE, message)
+}
+
+/// The longest `Message-ID` that is shown: a line of a message has no more bytes (RFC 5322).
+const LONGEST_ID: usize = 998;
+
+/// The value of the field `Message-ID` of a message that begins with these bytes, without the blanks around it. A longer value is
+/// no identifier, and one whose end is not among these bytes would be wrong.
+pub(crate) fn message_id(beginning: &[u8]) -> Option<String> {
+    let field = Fields::of(beginning).find(|field| field.is("Message-ID"))?;
+    let value = String::from_utf8_lossy(field.value());
+    let ends = field.raw().ends_with(b"\n");
+    let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+    (ends && !value.is_empty() && value.len() <= LONGEST_ID).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_a_whole_field() {
+        let id = |text: &str| message_id(text.as_bytes());
+        assert_eq!(id("To: a@b\nMESSAGE-ID:\r\n <1@x>\r\n\r\ntext").as_deref(), Some("<1@x>"));
+        for none in ["", "To: a@b\n\nMessage-ID: <1@x>\n", "Message-ID: <1@x", "Message-ID: \n\n"] {
+            assert_eq!(id(none), None, "{none:?}");
+        }
+        let long = |length| format!("Message-ID: {}\n\n", "x".repeat(length));
+        assert_eq!(id(&long(LONGEST_ID)).map(|id| id.len()), Some(LONGEST_ID));
+        assert_eq!(id(&long(LONGEST_ID + 1)), None);
+    }
 }

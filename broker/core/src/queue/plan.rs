@@ -198,7 +198,7 @@ impl<'a> Sender<'a> {
 /// Gives up a recipient for whom it is unknown whether the message was delivered.
 fn nobody_knows(recipient: &Recipient, index: usize) -> RecipientResult {
     let last = recipient.reply.as_deref().unwrap_or("no reply was read");
-    let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
+    let reply = format!("{UNKNOWN_STATUS} it is not known whether it was delivered: {last}");
     RecipientResult { recipient: index, outcome: Outcome::Failed, reply }
 }
 

@@ -428,7 +428,7 @@ pub(super) struct Wire {
     pub(super) steps: HashMap<String, VecDeque<Step>>,
     /// Transports that cannot prepare anything, and why.
     pub(super) broken: HashMap<String, Code>,
-    /// Transports whose server refuses to talk.
+    /// Transports whose server refuses to talk, or has no certificate that is trusted.
     pub(super) shut: BTreeSet<String>,
     /// Transports whose complete fails as a whole.
     pub(super) mute: BTreeSet<String>,
@@ -448,7 +448,7 @@ impl Wire {
 
     /// Why a transport does not work.
     fn trouble(&self, transport: &str) -> Option<ProviderError> {
-        let shut = self.shut.get(transport).map(|_| error(Code::E_CALL_FAILED).of_server());
+        let shut = self.shut.get(transport).map(|_| error(Code::E_NO_ACCESS).of_server());
         shut.or_else(|| self.broken.get(transport).map(|code| error(*code)))
     }
 

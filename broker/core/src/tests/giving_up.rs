@@ -120,7 +120,7 @@ fn what_is_unknown() {
         world.advance(HOUR + secs(60));
         assert_eq!(world.state(entry), Bounced, "{linger:?}");
         let why = world.submission(entry).last_error.clone().expect("it says why");
-        assert!(why.starts_with("4.4.2 nobody knows"), "{why}");
+        assert!(why.starts_with("4.4.2 it is not known"), "{why}");
         world.advance(secs(300));
         world.assert_empty();
     }

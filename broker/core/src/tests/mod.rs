@@ -43,5 +43,6 @@ mod stores;
 mod submit;
 mod sweeps;
 mod tickets;
+mod troubles;
 mod users;
 mod wording;

@@ -61,7 +61,7 @@ fn show(submission: Submission) -> QueueRow {
     let store = world.store("default").uid;
     let (rows, next) = ask(&mut world, member.at, QueueAction::Show(EntryId { store, record }));
     assert_eq!((rows.len(), next), (1, None));
-    let list = QueueAction::List { all: false, after: 0, limit: 100 };
+    let list = QueueAction::List { all: true, after: 0, limit: 100 };
     assert_eq!(ask(&mut world, member.at, list).0, rows, "a list shows the same");
     rows.into_iter().next().expect("there is one")
 }
@@ -131,4 +131,26 @@ fn pages_fit_frames_and_show_everything() {
         // A frame has room for about twenty of them, and a page is not much smaller.
         assert!((3..=10).contains(&pages), "{pages} pages of large {name}s");
     }
+}
+
+/// QUEUE-9: an error of an earlier try is shown as long as a recipient it may be about does not have the message.
+#[test]
+fn an_error_of_what_was_sent_since_is_not_shown() {
+    use SubmissionState::{Bounced, Held, Sent};
+    let error = |recipients: &[(SubmissionState, &str)]| {
+        let recipients = recipients.iter().enumerate().map(|(n, (state, reply))| Recipient {
+            state: *state,
+            ..recipient(&format!("{n}@x"), Some(reply))
+        });
+        let (recipients, last_error) = (recipients.collect(), Some("450 later".to_owned()));
+        show(Submission { recipients, last_error, ..held(7) }).last_error
+    };
+    assert_eq!(error(&[(Sent, "250 ok")]), None);
+    assert_eq!(error(&[(Sent, "250 ok"), (Sent, "250 ok")]), None);
+    assert_eq!(error(&[(Held, "450 later")]).as_deref(), Some("450 later"));
+    assert_eq!(
+        error(&[(Bounced, "550 no"), (Sent, "250 ok"), (Held, "450 later")]).as_deref(),
+        Some("450 later")
+    );
+    assert_eq!(error(&[(Bounced, "550 no"), (Sent, "250 ok")]).as_deref(), Some("550 no"));
 }

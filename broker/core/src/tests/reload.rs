@@ -10,7 +10,7 @@ use sundown_protocol::{Code, Fault, SessionId};
 use super::fakes::{Interface, Step};
 use super::world::{Member, OWNER, World, millis, profile, secs, store, transport};
 use crate::ground::event::ConnectionId;
-use crate::provider::{Outcome, ProviderSpec};
+use crate::provider::{Outcome, ProviderSpec, TransportFacts};
 use crate::settings::{Right, TransportSpec};
 use crate::{Event, Stop};
 
@@ -123,6 +123,21 @@ fn what_is_deferred_goes_out_by_the_new_transport() {
     }
 }
 
+/// Who has the profile read again wants its mail to go, also where the file is what it was: a password that it refers to may be another
+/// one. SIGHUP, which is about everything, lets each message wait for its time.
+#[test]
+fn a_reload_tries_what_is_deferred() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    world.apply(Event::Reload(Box::new(world.broker.settings.clone())));
+    world.settle();
+    assert_eq!(world.state(entry), SubmissionState::Deferred);
+    assert_eq!(reload(&mut world, member), (1, Reload::Unchanged));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+}
+
 /// Messages that wait for a transport that cannot be reached do not wait for it any more, however many there are.
 #[test]
 fn nothing_waits_for_what_the_profile_does_not_have() {
@@ -133,6 +148,24 @@ fn nothing_waits_for_what_the_profile_does_not_have() {
     world.profile("default").transports = vec![transport("other", &["*"])];
     assert_eq!(reload(&mut world, member), (1, Reload::Changed));
     assert!(entries.iter().all(|entry| world.state(*entry) == SubmissionState::Sent));
+    world.everybody_leaves();
+}
+
+/// Nor do messages that wait until a transport has room.
+#[test]
+fn nothing_waits_for_room_at_what_the_profile_does_not_have() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { window: 1, ..TransportFacts::default() };
+    let member = world.member(1);
+    world.hold("relay", "SubmitMessage");
+    let entries: Vec<_> = (0..5).map(|_| world.submit(member, "b@x")).collect();
+    world.profile("default").transports = vec![transport("other", &["*"])];
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    let sent = entries.iter().filter(|entry| world.state(**entry) == SubmissionState::Sent);
+    assert_eq!(sent.count(), 4, "all but the one that the old transport has");
+    world.let_go("relay");
+    assert!(entries.iter().all(|entry| world.state(*entry) == SubmissionState::Sent));
+    assert_eq!(world.wire.delivered.len(), 5);
     world.everybody_leaves();
 }
 
@@ -435,4 +468,18 @@ fn health_is_for_those_who_may_see_it() {
         let at = world.connect_as(100 + uid, uid);
         assert_eq!(health(&mut world, at).len(), seen, "user {uid}");
     }
+}
+
+/// An account that was refused once is asked about before a message is handed to its transport: the password may be another one by now.
+#[test]
+fn who_wants_mail_to_go_has_a_refused_account_tried() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    let entry = world.submit(member, "b@x");
+    world.wire.broken.clear();
+    assert_eq!(calls(&world, "relay", "ValidateState"), 0);
+    reload(&mut world, member);
+    assert_eq!(calls(&world, "relay", "ValidateState"), 1);
+    assert_eq!(world.state(entry), SubmissionState::Sent);
 }

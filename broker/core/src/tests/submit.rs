@@ -384,9 +384,34 @@ fn other_peoples_entries_take_the_right_admin() {
     let (other, root) = (world.logon(at), world.logon(root));
     assert_eq!(abort(&mut world, other, entry), Err(Code::E_NO_ACCESS));
     let show = Request::Queue { profile: None, action: QueueAction::Show(entry) };
-    assert_eq!(world.refused(other.at, show.clone()), Code::E_NOT_IN_QUEUE);
-    assert!(world.call(root.at, show).is_ok());
+    let identify = Request::MessageId { entry };
+    for request in [&show, &identify] {
+        assert_eq!(world.refused(other.at, request.clone()), Code::E_NOT_IN_QUEUE);
+        assert!(world.call(root.at, request.clone()).is_ok());
+    }
     assert_eq!(abort(&mut world, root, entry), Ok(()));
+}
+
+/// design §8 `queue`: an entry's `Message-ID` is read from its message, and reading it is no reading of a notification.
+#[test]
+fn an_entry_is_known_by_its_message_id() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let mut submit = world.submit_request(member, &["b@x"]);
+    submit.content = Content::Inline(Blob(b"To: b@x\r\nMessage-ID: <7@x>\r\n\r\nhello".to_vec()));
+    let Ok(Reply::Submitted { entry, .. }) = world.call(member.at, Request::Submit(submit)) else {
+        panic!("it is taken")
+    };
+    let id = world.call(member.at, Request::MessageId { entry });
+    assert_eq!(id, Ok(Reply::MessageId(Some("<7@x>".into()))));
+    let without = world.submit(member, "c@x");
+    let id = world.call(member.at, Request::MessageId { entry: without });
+    assert_eq!(id, Ok(Reply::MessageId(None)));
+    for unknown in [EntryId { record: 0, ..entry }, EntryId { store: !entry.store, ..entry }] {
+        let request = Request::MessageId { entry: unknown };
+        assert_eq!(world.refused(member.at, request), Code::E_NOT_IN_QUEUE);
+    }
 }
 
 /// design §8 `queue`: rows come in order of submission, over all stores, a page at a time; one's own only.
@@ -572,4 +597,38 @@ fn mail_of_a_member_without_mail_waits() {
     let other = world.member(2);
     assert_eq!(world.state(entry), SubmissionState::Sent);
     world.logoff(other);
+}
+
+/// A sender that is no address is refused as the sender. Where the profile's identity is none either, this host's name is the reason.
+///
+/// design §3.20
+#[test]
+fn a_sender_that_is_no_address_is_named_as_that() {
+    let mut world = World::new();
+    world.profile("default").identity = "me@my host".into();
+    let member = world.member(1);
+    let mut refused = |from: Option<&str>| {
+        let submit = Submit {
+            from: from.map(str::to_owned),
+            ..world.submit_request(member, &["b@far.lan"])
+        };
+        let fault = world.call(member.at, Request::Submit(submit)).expect_err("refused");
+        assert_eq!(fault.code, Code::E_INVALID_PARAMETER);
+        (fault.message, fault.detail)
+    };
+    for from in [None, Some("root@my host")] {
+        let (message, wrong) = refused(from);
+        let from = from.unwrap_or("me@my host");
+        assert_eq!(wrong, FaultDetail::Addresses(vec![from.to_owned()]));
+        assert!(
+            message.starts_with(&format!("the sender {from:?} is not an address")),
+            "{message}"
+        );
+        assert!(message.contains("\"my host\" is the name of this host"), "{message}");
+    }
+    let (message, _) = refused(Some("me@a..b"));
+    assert!(
+        message.contains("the sender \"me@a..b\"") && !message.contains("this host"),
+        "{message}"
+    );
 }

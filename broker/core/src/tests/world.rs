@@ -39,6 +39,7 @@ use crate::ground::event::LaneId;
 use crate::ground::event::LaneSpec;
 use crate::ground::event::PeerIdentity;
 use crate::ground::event::ProcessKey;
+use crate::ground::event::ProviderNews;
 use crate::ground::event::QuestionId;
 use crate::ground::event::Returned;
 use crate::ground::event::Stop;
@@ -178,6 +179,12 @@ pub(super) struct World {
     looked: Duration,
     /// What the log says of providers that do not answer.
     pub(super) hanging: Vec<(String, &'static str)>,
+    /// Messages of which the log says that their outcome is not known, and for how many recipients.
+    pub(super) unknown: Vec<(EntryId, usize)>,
+    /// Profile, provider and what the log says of it.
+    pub(super) provider_news: Vec<(String, String, ProviderNews)>,
+    /// Profiles whose sessions cannot start, and why; without a reason those whose sessions start again.
+    pub(super) profile_news: Vec<(String, Option<String>)>,
     /// What the log says of messages that came back.
     pub(super) came_back: Vec<(EntryId, Returned)>,
     /// The commands that were run, and what they read.
@@ -323,6 +330,9 @@ impl World {
             left: BTreeMap::new(),
             looked: Duration::ZERO,
             hanging: Vec::new(),
+            unknown: Vec::new(),
+            provider_news: Vec::new(),
+            profile_news: Vec::new(),
             came_back: Vec::new(),
             ran: Vec::new(),
             literal: BTreeSet::new(),
@@ -629,7 +639,14 @@ impl World {
                 self.closed.insert(lane);
             }
             Effect::Hangs { provider, call, .. } => self.hanging.push((provider, call)),
+            Effect::ProviderNews { profile, provider, news, .. } => {
+                self.provider_news.push((profile, provider, news));
+            }
+            Effect::ProfileNews { profile, why } => self.profile_news.push((profile, why)),
             Effect::CameBack { entry, what, .. } => self.came_back.push((entry, what)),
+            Effect::OutcomeUnknown { entry, recipients, .. } => {
+                self.unknown.push((entry, recipients));
+            }
             Effect::RunForNotice { command, text, .. } => self.ran.push((command, text)),
             Effect::Withdraw { lane, call } => self.take_back(lane, call),
             Effect::KeepEnd(end) => {

@@ -55,7 +55,7 @@ impl Line {
     pub(super) fn about_dropped(lines: u64) -> Self {
         let fields = Fields {
             event: Some("log-dropped".to_owned()),
-            message: "log lines were dropped, because their reader was too slow".to_owned(),
+            message: "log lines were dropped, because their reader was too slow or they could not be written".to_owned(),
             others: vec![("lines", lines.into())],
         };
         Self { level: Level::WARN, target: module_path!().to_owned(), fields }
@@ -75,6 +75,7 @@ impl Line {
             Format::Text => format!("{} {:<5} ", now(), self.level.as_str()),
             Format::Journald => format!("<{}>", priority(self.level)),
             Format::Json => return self.json(),
+            Format::JournalJson => return format!("<{}>{}", priority(self.level), self.json()),
             Format::Journal => return self.entry(),
         };
         self.write_rest(&mut text);

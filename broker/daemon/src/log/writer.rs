@@ -75,7 +75,7 @@ impl Queue {
             // After the end there is nobody to write it, and nobody to tell.
             drop(self.sender.send(Message::Line(line, keep)));
         } else {
-            self.account.count();
+            self.account.count(1);
         }
     }
 }
@@ -98,9 +98,9 @@ impl Account {
         self.calls.fetch_sub(taken.calls, Ordering::AcqRel);
     }
 
-    fn count(&self) {
-        self.untold.fetch_add(1, Ordering::AcqRel);
-        self.dropped.fetch_add(1, Ordering::AcqRel);
+    fn count(&self, lines: u64) {
+        self.untold.fetch_add(lines, Ordering::AcqRel);
+        self.dropped.fetch_add(lines, Ordering::AcqRel);
     }
 }
 
@@ -176,7 +176,8 @@ impl WriterThread {
         let mut batch = String::new();
         loop {
             let (more, taken) = self.fill(&mut batch);
-            self.write(&mut batch);
+            let lost = self.write(&mut batch);
+            self.account.count(self.lines(lost));
             self.account.give_back(taken);
             self.tell_of_dropped(&mut batch);
             if more == More::No {
@@ -210,17 +211,25 @@ impl WriterThread {
         }
     }
 
+    /// How many lines ends of lines are: an entry of the journal has several.
+    fn lines(&self, ends: u64) -> u64 {
+        if self.format == Format::Journal { ends.min(1) } else { ends }
+    }
+
     /// The reader reads again, so it can be told what it missed.
     fn tell_of_dropped(&mut self, batch: &mut String) {
         let untold = self.account.untold.swap(0, Ordering::AcqRel);
         if untold > 0 {
             batch.push_str(&Line::about_dropped(untold).text(self.format));
-            self.write(batch);
+            if self.write(batch) > 0 {
+                self.account.untold.fetch_add(untold, Ordering::AcqRel);
+            }
         }
     }
 
-    /// Writes all of it. There is nowhere to say that a log cannot be written, so what fails is given up.
-    fn write(&mut self, batch: &mut String) {
+    /// Writes all of it, and gives back how many lines could not be. There is nowhere to say that a log cannot be written, so they are
+    /// given up.
+    fn write(&mut self, batch: &mut String) -> u64 {
         let mut rest = batch.as_bytes();
         while !rest.is_empty() {
             match self.writer.write(rest) {
@@ -233,6 +242,8 @@ impl WriterThread {
             }
         }
         let _ = self.writer.flush();
+        let lost = rest.split(|byte| *byte == b'\n').count() - 1;
         batch.clear();
+        lost as u64
     }
 }

@@ -79,6 +79,13 @@ impl fmt::Display for StartupError {
 
 impl std::error::Error for StartupError {}
 
+impl StartupError {
+    /// Whether another broker runs with the same data directory, and nothing else is wrong.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Place(PlaceError::Running { .. }))
+    }
+}
+
 impl From<PlaceError> for StartupError {
     fn from(error: PlaceError) -> Self {
         Self::Place(error)

@@ -19,12 +19,15 @@ use crate::settings::{self, Accounts, Places, ProfileError, Unlisted};
 pub(super) struct Profiles {
     places: Places,
     loader: Loader,
-    /// Limits the lines about profiles that cannot be used: any user may ask for one.
-    refused: Lines,
     /// What was last seen of profiles, by name.
     known: HashMap<String, Known>,
     /// How many versions of files were seen.
     versions: u64,
+    /// Profiles of which the log says that they cannot be used, and why. Their files are there, so they are as many as the administrator
+    /// made.
+    unusable: HashMap<String, String>,
+    /// Limits the lines about profiles that do not exist: any user may ask for one.
+    missing: Lines,
 }
 
 /// What was last seen of a profile.
@@ -74,24 +77,31 @@ impl Profiles {
         Self {
             places,
             loader: Loader::new(waker),
-            refused: Lines::default(),
             known: HashMap::new(),
             versions: 0,
+            unusable: HashMap::new(),
+            missing: Lines::default(),
         }
     }
 
     /// The profiles that have a store, whose queue may contain mail.
-    pub(super) fn with_stores(&self) -> Vec<String> {
+    pub(super) fn with_stores(&mut self) -> Vec<String> {
         let mut names = settings::profile_names(&self.places);
         names.retain(|profile| self.has_store(profile));
         names
     }
 
-    fn has_store(&self, profile: &str) -> bool {
+    fn has_store(&mut self, profile: &str) -> bool {
         let accounts = Accounts { unlisted: Unlisted::PassedOver, ..self.places.accounts.clone() };
         let places = Places { accounts, ..self.places.clone() };
-        let read = settings::load_profile(profile, &places);
-        read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
+        match settings::load_profile(profile, &places) {
+            Ok(profile) => profile.stores.iter().any(|store| store.path.exists()),
+            Err(error) => {
+                // Nothing of its queue is sent.
+                self.note(profile, Some(&unusable(&error)));
+                false
+            }
+        }
     }
 
     /// Loads a profile for a session. The loop itself reads the small file. The loader's thread looks up users who are in no list,
@@ -149,14 +159,9 @@ impl Profiles {
         if let Some(known) = self.known.get_mut(profile) {
             known.read = read;
         }
-        match &result {
-            Ok(_) => tracing::info!(event = "profile-changed", profile, "a profile has changed"),
-            Err(why) => tracing::warn!(
-                event = "profile-changed",
-                profile,
-                %why,
-                "a profile has changed and cannot be used; its sessions keep what they have"
-            ),
+        self.note(profile, result.as_ref().err());
+        if result.is_ok() {
+            tracing::info!(event = "profile-changed", profile, "a profile has changed");
         }
         let version = wanted.version;
         result.map(|profile| Looked::Changed(LoadedProfile { profile: Box::new(profile), version }))
@@ -195,14 +200,40 @@ impl Profiles {
 
     fn loaded_as(&mut self, wanted: Wanted, result: Result<Profile, Fault>) -> Event {
         let Wanted { name, version, session } = wanted;
-        // A client that asked for the profile may not be allowed to learn why it cannot be used, so the reason is logged.
-        if let Err(why) = &result
-            && let Some(unsaid) = self.refused.may_say()
-        {
-            tracing::warn!(event = "refused", profile = name, %why, unsaid, "a profile cannot be used");
-        }
+        self.note(&name, result.as_ref().err());
         let result = result.map(|profile| LoadedProfile { profile: Box::new(profile), version });
         Event::ProfileLoaded { session: session.expect("a session waits"), result }
+    }
+
+    /// Logs that a profile cannot be used, once for each reason, and that it can be used again. A client that asked for the profile may
+    /// not be allowed to learn the reason.
+    fn note(&mut self, name: &str, wrong: Option<&Fault>) {
+        match wrong {
+            None => {
+                if self.unusable.remove(name).is_some() {
+                    tracing::info!(
+                        event = "profile-usable",
+                        profile = name,
+                        "a profile can be used again"
+                    );
+                }
+            }
+            Some(why) if matches!(why.code, Code::E_NOT_FOUND | Code::E_INVALID_PARAMETER) => {
+                self.unusable.remove(name);
+                if let Some(unsaid) = self.missing.may_say() {
+                    let event = "profile-missing";
+                    tracing::info!(event, profile = name, %why, unsaid, "there is no such profile");
+                }
+            }
+            Some(why) => {
+                let text = why.to_string();
+                if self.unusable.get(name) != Some(&text) {
+                    let event = "profile-unusable";
+                    tracing::warn!(event, profile = name, %why, "a profile cannot be used");
+                    self.unusable.insert(name.to_owned(), text);
+                }
+            }
+        }
     }
 
     /// Deletes a profile that no session uses.

@@ -37,11 +37,11 @@ pub const KINDS: &[Kind] = &[
         keys: &[
             NAME,
             KIND,
-            key("path", "store.db; of a second store NAME.db", "its file"),
+            key("path", "store.db; for a second store NAME.db", "its file"),
             key(
                 "keep_sent",
-                "30d; of a store that was made before there was this key, forever",
-                "how long what was sent stays in Sent: a time, `forever`, or `off` for not at all",
+                "30d; forever for a store that is older than this key",
+                "how long sent messages stay in Sent: a duration, `forever`, or `off` (they are not kept)",
             ),
             FAST_SHUTDOWN,
         ],
@@ -55,29 +55,29 @@ pub const KINDS: &[Kind] = &[
     Kind {
         of_type: ProviderType::Transport,
         name: SMTP,
-        about: "Hands mail over to a server that takes it further.",
+        about: "Sends mail through a server.",
         keys: SMTP_KEYS,
     },
     Kind {
         of_type: ProviderType::Transport,
         name: LMTP,
-        about: "Hands mail over to a server that puts it into mailboxes.",
+        about: "Delivers mail to a server with mailboxes.",
         keys: LMTP_KEYS,
     },
     Kind {
         of_type: ProviderType::Transport,
         name: PIPE,
-        about: "Hands mail over to a program of this host, on its standard input.",
+        about: "Delivers mail to a program on this host, on its standard input.",
         keys: PIPE_KEYS,
     },
     Kind {
         of_type: ProviderType::AddressBook,
         name: "sqlite",
-        about: "Keeps people and lists in a file, and finds their addresses.",
+        about: "Keeps names and lists of addresses in a file.",
         keys: &[
             NAME,
             KIND,
-            key("path", "address-book.db; of a second address book NAME.db", "its file"),
+            key("path", "address-book.db; for a second address book NAME.db", "its file"),
             FAST_SHUTDOWN,
         ],
     },
@@ -98,43 +98,43 @@ pub(super) const PIPE: &str = "pipe";
 const NAME: Key = key(
     "name",
     "its kind",
-    "as `status` and the log show it; no two of one type may have the same",
+    "the name in `status` and in the log; two providers of one type must have different names",
 );
-const KIND: Key = key("kind", "sqlite; of a transport maildir", "what it is");
+const KIND: Key = key("kind", "sqlite; for a transport maildir", "the kind of the provider");
 const FAST_SHUTDOWN: Key = key(
     "fast_shutdown",
     "supported",
-    "what it says to a fast shutdown: `supported`, `refused`, or `absent` as if it did not know the interface",
+    "its answer to a fast shutdown: `supported`, `refused`, or `absent` (as a provider without the interface)",
 );
 
 const SENDERS: Key = key(
     "senders",
     "every author",
-    "the authors it is for, spelled as in `accept`: their messages go this way before any other, and messages of other authors never",
+    "the authors that the transport is for, as patterns like in `accept`: their messages go through it before any other transport, and messages of other authors do not",
 );
 const CA_FILE: Key = key(
     "ca_file",
-    "the system's alone",
-    "a file with certificates (PEM) that vouch for the server, beside the system's; the server's own may be in it",
+    "the system's certificates",
+    "a file with certificates (PEM) that are trusted in addition to the system's: of CAs, or the server's own",
 );
 const TLS_FINGERPRINT: Key = key(
     "tls_fingerprint",
     "",
-    "the SHA-256 of the only certificate that is trusted, in hexadecimal digits. Its names and dates do not count",
+    "the SHA-256 fingerprint of the only certificate that is trusted, in hexadecimal digits. The names and dates in the certificate are not checked",
 );
 const TLS_CERTIFICATE: Key = key(
     "tls_certificate",
-    "none is shown",
-    "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
+    "no client certificate",
+    "a file with the client certificate (PEM), for a server that asks for one; the other certificates of its chain may follow",
 );
 const TLS_KEY: Key =
     key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read");
-const CONNECTIONS: Key = key("connections", "4", "connections at once, from 1 to 64");
+const CONNECTIONS: Key = key("connections", "4", "the most connections at once, from 1 to 64");
 const TIMEOUT: Key = key("timeout", "5m", "how long the server may take for an answer");
 const CONNECT_TIMEOUT: Key =
-    key("connect_timeout", "30s", "how long it may take to reach the server");
+    key("connect_timeout", "30s", "how long a connection to the server may take");
 const MAX_RECIPIENTS: Key =
-    key("max_recipients", "100", "recipients of one transaction, from 1 to 10000");
+    key("max_recipients", "100", "the most recipients of one transaction, from 1 to 10000");
 
 const MAILDIR_KEYS: &[Key] = &[
     NAME,
@@ -142,9 +142,9 @@ const MAILDIR_KEYS: &[Key] = &[
     key(
         "path",
         "Maildir",
-        "its directory; `{user}` in it stands for the user whose mail it is, by `local_users`",
+        "its directory; `{user}` in it stands for the recipient's user name (see `local_users`)",
     ),
-    key("accept", "addresses of this host", "which recipients it takes"),
+    key("accept", "addresses of this host", "the recipients that the transport takes"),
     SENDERS,
     FAST_SHUTDOWN,
 ];
@@ -156,20 +156,20 @@ const SMTP_KEYS: &[Key] = &[
     key(
         "identity",
         "that of the profile",
-        "the address that its account may send from: other authors become it where `rewrite_from` says so",
+        "the address that the account may send from; `rewrite_from` says which other senders are rewritten to it",
     ),
     key("port", "587; with `tls` 465, with `opportunistic` and `none` 25", "the server's port"),
     key(
         "security",
         "starttls",
-        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `opportunistic`: encrypted if the server offers that, whoever it is; `none`: in the clear, on this host or with `plaintext`",
+        "`starttls`: TLS before anything else is sent; `tls`: TLS from the first byte; `opportunistic`: TLS if the server offers it, without checking the certificate; `none`: no encryption, on this host or with `plaintext`",
     ),
     key(
         "plaintext",
         "",
-        "`i-understand`: mail may go over a network with `security = \"none\"`. A password may not",
+        "`i-understand`: mail may be sent over a network with `security = \"none\"`, but no password",
     ),
-    key("username", "nobody logs on", "who logs on to the server"),
+    key("username", "no logon", "the user name at the server"),
     key(
         "password_command",
         "",
@@ -188,8 +188,8 @@ const SMTP_KEYS: &[Key] = &[
     ),
     key(
         "auth",
-        "plain, login or scram, as the server offers",
-        "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` with an access token for a password",
+        "plain, login or scram, whichever the server offers",
+        "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` with an access token in the place of the password",
     ),
     CA_FILE,
     TLS_FINGERPRINT,
@@ -198,14 +198,14 @@ const SMTP_KEYS: &[Key] = &[
     key(
         "proxy",
         "",
-        "a SOCKS 5 proxy that wants no login, `socks5://HOST:PORT`; it resolves `host`",
+        "a SOCKS 5 proxy without a login, `socks5://HOST:PORT`; the proxy resolves `host`",
     ),
     key(
         "source_address",
         "any of this host",
         "the address of this host that connections come from",
     ),
-    key("helo", "this host's name", "as whom the server is greeted"),
+    key("helo", "this host's name", "the name that the broker gives in its greeting"),
     CONNECTIONS,
     TIMEOUT,
     CONNECT_TIMEOUT,
@@ -213,9 +213,9 @@ const SMTP_KEYS: &[Key] = &[
     key(
         "rate",
         "",
-        "most recipients in a second, minute, hour or day, such as `100/h` (`s`, `m`, `h`, `d`); what is beyond waits, also over a restart",
+        "the most recipients in a second, minute, hour or day, such as `100/h` (`s`, `m`, `h`, `d`); further messages wait in the queue. The count outlives a restart",
     ),
-    key("accept", "addresses elsewhere", "which recipients it takes"),
+    key("accept", "addresses elsewhere", "the recipients that the transport takes"),
     SENDERS,
     FAST_SHUTDOWN,
 ];
@@ -226,18 +226,22 @@ const LMTP_KEYS: &[Key] = &[
     key("path", "", "the server's socket. It or `host` must be given"),
     key("host", "", "the server's name or IP address"),
     key("port", "24", "the server's port; 25 is for SMTP"),
-    key("security", "none", "as of `smtp`"),
-    key("plaintext", "", "as of `smtp`; for a `host` that is not this one also without `security`"),
+    key("security", "none", "as for `smtp`"),
+    key(
+        "plaintext",
+        "",
+        "as for `smtp`; for a `host` that is not this host it is needed also without `security`",
+    ),
     CA_FILE,
     TLS_FINGERPRINT,
     TLS_CERTIFICATE,
     TLS_KEY,
-    key("helo", "this host's name", "as whom the server is greeted"),
+    key("helo", "this host's name", "the name that the broker gives in its greeting"),
     CONNECTIONS,
     TIMEOUT,
     CONNECT_TIMEOUT,
     MAX_RECIPIENTS,
-    key("accept", "addresses of this host", "which recipients it takes"),
+    key("accept", "addresses of this host", "the recipients that the transport takes"),
     FAST_SHUTDOWN,
 ];
 
@@ -247,11 +251,11 @@ const PIPE_KEYS: &[Key] = &[
     key(
         "command",
         "",
-        "the absolute path of the program and its arguments, in a list; in the arguments `{recipient}`, `{sender}` and `{user}` stand for what they say. It must be given",
+        "the absolute path of the program and its arguments, in a list. In an argument `{recipient}`, `{sender}` and `{user}` are replaced by the address of the recipient, that of the sender, and the recipient's user name. It must be given",
     ),
     key("timeout", "5m", "how long the program may run"),
-    key("connections", "1", "programs at once, from 1 to 64"),
-    key("accept", "addresses of this host", "which recipients it takes"),
+    key("connections", "1", "the most programs that run at once, from 1 to 64"),
+    key("accept", "addresses of this host", "the recipients that the transport takes"),
     SENDERS,
     FAST_SHUTDOWN,
 ];

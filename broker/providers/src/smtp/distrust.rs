@@ -132,7 +132,7 @@ fn by_rules(error: &CertificateError) -> String {
         E::Expired => "has expired",
         E::NotValidYet => "is not valid yet; check this machine's clock",
         E::NotValidForName => "is for another name",
-        E::UnknownIssuer => "is signed by nobody this machine trusts; ca_file adds a CA",
+        E::UnknownIssuer => "is signed by a CA that this machine does not trust; ca_file adds a CA",
         E::BadSignature => "is not signed by whom it says; ca_file may have an old CA",
         E::Revoked => "was revoked",
         E::BadEncoding => "is damaged, or of a form that is not used any more",

@@ -67,15 +67,19 @@ impl Broker {
     /// Answers a request if its connection is open. In any case the charge of the request is given back, and not earlier: a
     /// provider may still hold its data after the connection has closed.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
-        if let Err(why) = &result
-            && why.code == Code::E_NO_ACCESS
-        {
-            self.log_refusal(asker, why, turn);
-        }
         if self.peers.settle(asker) == Heard::Yes {
             let Asker { connection, request, .. } = asker;
             turn.emit(Effect::Answer { connection, request, result });
         }
+    }
+
+    /// Refuses a request, and logs that if the asker has no right to what it asked for. An error of a provider never gets here: it may
+    /// have the same code, as that of a server whose certificate is not trusted, and is no refusal of the broker's.
+    pub(crate) fn refuse(&mut self, asker: Asker, why: Fault, turn: &mut Turn) {
+        if why.code == Code::E_NO_ACCESS {
+            self.log_refusal(asker, &why, turn);
+        }
+        self.answer(asker, Err(why), turn);
     }
 
     /// Logs a refusal: the asker wanted something that it may not have, such as a right, an object of another process, or what a

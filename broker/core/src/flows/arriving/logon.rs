@@ -8,7 +8,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
 use crate::broker::Broker;
 use crate::flows::leaving::shutdown::shut_down;
-use crate::ground::event::{Effect, LaneId, LaneSpec, Turn};
+use crate::ground::event::{Effect, LaneId, LaneSpec, Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError, ProviderSpec, ProviderType, TransportFacts};
 use crate::ground::settings::{LoadedProfile, Profile, Right};
 use crate::ground::timers::Timer;
@@ -268,7 +268,7 @@ impl Broker {
         for waiting in waiting {
             match self.check_right(id, &waiting) {
                 Ok(()) => allowed.push(waiting),
-                Err(fault) => self.answer(waiting.asker(), Err(fault), turn),
+                Err(fault) => self.refuse(waiting.asker(), fault, turn),
             }
         }
         let none_left = asked && !allowed.iter().any(asks);
@@ -307,6 +307,8 @@ impl Broker {
             let lane = self.open_lane(kind, spec, turn);
             providers.push(Provider { spec: place, ..provider(kind, spec, lane) });
         }
+        let has = |kind, name: &str| providers.iter().any(|p| p.kind == kind && p.name == name);
+        self.providers.logged.keep(&profile.name, has);
         self.sessions.all.get_mut(id).expect("it is starting").providers = providers;
     }
 
@@ -369,10 +371,58 @@ impl Broker {
     }
 
     /// Disables a provider of a session.
-    pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &Turn) {
+    pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let profile = session.profile.as_deref();
         put_out(&mut session.providers[place], why, profile, turn);
+        self.log_trouble(id, place, Trouble::Disabled, why, turn);
+    }
+
+    /// Logs what is wrong with a provider, once.
+    pub(crate) fn log_trouble(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        trouble: Trouble,
+        why: &str,
+        turn: &mut Turn,
+    ) {
+        let Some(session) = self.sessions.all.get(&id) else { return };
+        let provider = &session.providers[place];
+        let it = (session.key.profile.as_str(), provider.kind, provider.name.as_str());
+        self.providers.logged.begins(it, trouble, why, turn);
+    }
+
+    /// Logs that something is wrong with a provider no more, if the log says that it is.
+    pub(crate) fn log_end_of(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        over: &[Trouble],
+        turn: &mut Turn,
+    ) {
+        let Some(session) = self.sessions.all.get(&id) else { return };
+        let provider = &session.providers[place];
+        let it = (session.key.profile.as_str(), provider.kind, provider.name.as_str());
+        self.providers.logged.ends(it, over, turn);
+    }
+
+    /// Logs what is wrong with a transport that gave this error to a call that needs its server. An error that is about one message
+    /// says that the server can be reached. One that asks to wait, as an allowance that is used up, is no trouble.
+    pub(crate) fn log_error_of(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        error: &ProviderError,
+        turn: &mut Turn,
+    ) {
+        if error.is_of_the_server() {
+            if error.code != Code::E_BUSY {
+                self.log_trouble(id, place, Trouble::Unreachable, &error.message, turn);
+            }
+        } else if error.code == Code::E_LOGON_FAILED {
+            self.log_trouble(id, place, Trouble::LogonRefused, &error.message, turn);
+        }
     }
 
     pub(crate) fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
@@ -413,7 +463,7 @@ impl Broker {
         let starts = session.state == SessionState::Starting;
         let provider = &mut session.providers[place];
         let ProviderState::LoggingOn(failed) = provider.state else { return };
-        let engine = provider.engine;
+        let (engine, is_transport) = (provider.engine, provider.kind == ProviderType::Transport);
         match result {
             Ok(ready) => {
                 provider.state = ProviderState::Available;
@@ -425,6 +475,10 @@ impl Broker {
                 if let Some(engine) = engine {
                     self.engine_works(engine, ready, turn);
                 }
+                // Whether a transport's server takes the account is known when it has taken a message.
+                let over: &[Trouble] =
+                    if is_transport { &[Trouble::Disabled] } else { &Trouble::ALL };
+                self.log_end_of(id, place, over, turn);
                 if let Some(word) = probe {
                     self.ask_reach(id, place, AskedBy::User { word }, turn);
                 }
@@ -443,7 +497,16 @@ impl Broker {
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
                 self.timers.clear(Timer::Logon(id, place));
                 let default_store = session.engines().next().map(|(_, engine)| engine);
-                if starts && engine.is_some() && engine == default_store {
+                let ends_it = starts && engine.is_some() && engine == default_store;
+                if !ends_it {
+                    // Otherwise the log says that no session can start.
+                    let trouble = match error.code {
+                        Code::E_LOGON_FAILED => Trouble::LogonRefused,
+                        _ => Trouble::Disabled,
+                    };
+                    self.log_trouble(id, place, trouble, &error.message, turn);
+                }
+                if ends_it {
                     let Fault { code, message: why, .. } = error.into();
                     let message = format!("the profile's default store: {why}");
                     return self.fail_session(id, &Fault::new(code, message), turn);
@@ -488,7 +551,9 @@ impl Broker {
         let provider = &mut session.providers[place];
         provider.refusals = 0;
         provider.outages = 0;
-        if provider.reach != Reach::Yes {
+        let reach = provider.reach;
+        self.log_end_of(id, place, &Trouble::ALL, turn);
+        if reach != Reach::Yes {
             self.reached(id, place, turn);
         }
     }
@@ -496,6 +561,7 @@ impl Broker {
     /// Notes that a transport's account was refused. The second refusal disables the transport, like a failed logon (LOGON-11),
     /// because further tries would only lock the account.
     pub(crate) fn refused_by(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
+        self.log_trouble(id, place, Trouble::LogonRefused, why, turn);
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.refusals += 1;
@@ -570,6 +636,7 @@ impl Broker {
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("it has just started");
         session.state = SessionState::Active;
+        self.providers.logged.has_started(&session.key.profile, turn);
         self.sessions.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
@@ -586,6 +653,11 @@ impl Broker {
 
     pub(crate) fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
+        // What is wrong with a profile's file is logged where it is read.
+        if session.profile.is_some() {
+            let profile = &session.key.profile;
+            self.providers.logged.cannot_start(profile, &fault.message, turn);
+        }
         let (profile, user) = (session.key.profile.clone(), session.key.user);
         let adopted = session.adopted;
         let (others, asked): (Vec<_>, Vec<_>) = std::mem::take(&mut session.waiting)
@@ -637,7 +709,7 @@ impl Broker {
         let here = if departure == Departure::Done { Err(shut_down()) } else { Ok(()) };
         let allowed = here.and(quota);
         if let Err(fault) = allowed.and_then(|()| self.check_right(id, &waiting)) {
-            return self.answer(asker, Err(fault), turn);
+            return self.refuse(asker, fault, turn);
         }
         match waiting {
             Waiting::Logon(asker, flags) => {

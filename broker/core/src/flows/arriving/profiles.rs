@@ -68,6 +68,7 @@ impl Broker {
         if result.is_ok() {
             self.forget_what_waits(name);
             self.sessions.failed.retain(|(profile, _), _| profile != name);
+            self.providers.logged.forget(name);
         }
         for asker in self.sessions.doomed.remove(name).unwrap_or_default() {
             let reply = result.clone().map(|()| Reply::ProfileDeleted(Deletion::Done));

@@ -39,7 +39,7 @@ use crate::then::AfterDone;
 const FRESH: Duration = Duration::from_millis(10);
 
 impl Broker {
-    /// Reads a profile anew, in the sessions that use it, and tries its transports.
+    /// Reads a profile anew, in the sessions that use it, and tries its transports and what is deferred.
     pub(crate) fn reload(
         &mut self,
         asker: Asker,
@@ -158,8 +158,13 @@ impl Broker {
                 self.revive_transports(*id, word, turn);
             }
         }
+        // Who has a profile read again wants its mail to go now: a password that it refers to may be another one.
+        let tries = !look.askers.is_empty() && !matches!(result, Reload::Refused(_));
         for id in using {
             self.stir(id);
+            if tries {
+                self.try_deferred(id, turn);
+            }
         }
         for asker in look.askers {
             let sessions = self.using(name).len() as u32;
@@ -355,7 +360,7 @@ impl Broker {
 
     /// Makes the deferred messages of a session's profile due: another transport may take them now.
     fn try_deferred(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = &self.sessions.all[&id];
+        let Some(session) = self.sessions.all.get(&id).filter(|s| s.may_send()) else { return };
         let profile = session.key.profile.clone();
         let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
         for engine in engines {

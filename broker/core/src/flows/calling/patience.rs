@@ -29,7 +29,7 @@ use crate::providers::calls::Call;
 use crate::providers::lanes::Lanes;
 use crate::providers::patience::Patience;
 use crate::then::{
-    AfterAddress, AfterDone, AfterLogon, AfterSave, AfterSubmission, AfterUpdate, Then,
+    AfterAddress, AfterDone, AfterLogon, AfterPiece, AfterSave, AfterSubmission, AfterUpdate, Then,
 };
 
 /// How long a request waits for a provider.
@@ -226,7 +226,10 @@ impl Then {
             | Self::Setting(asker)
             | Self::Messages(asker)
             | Self::Addresses(asker)
-            | Self::OneSubmission(AfterSubmission::Shown { asker, .. })
+            | Self::OneSubmission(
+                AfterSubmission::Shown { asker, .. } | AfterSubmission::Identified { asker, .. },
+            )
+            | Self::Piece(AfterPiece::Identified(asker))
             | Self::Address(AfterAddress::Added(asker, _)) => Some(asker),
             Self::Updated(AfterUpdate::EntryChanged(wish))
             | Self::OneSubmission(AfterSubmission::Wanted(wish)) => Some(&mut wish.asker),
@@ -238,7 +241,7 @@ impl Then {
             },
             Self::Removed(after) => Some(&mut after.asker),
             Self::Found(after) => Some(&mut after.asker),
-            Self::Piece(after) => Some(&mut after.asker),
+            Self::Piece(AfterPiece::Read(reading)) => Some(&mut reading.asker),
             Self::Queue(listing) => Some(&mut listing.asker),
             Self::Address(AfterAddress::Resolved(resolving)) => Some(&mut resolving.asker),
             _ => None,

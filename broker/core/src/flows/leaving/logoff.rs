@@ -150,7 +150,7 @@ impl Broker {
                 Err(Fault::new(Code::E_NO_ACCESS, message).with(FaultDetail::Owner(owner)))
             }
             SharedLogoff::Deny => {
-                let message = "nobody may end a shared session for others: shared_logoff is \"deny\"; \
+                let message = "no member may end a shared session for the others: shared_logoff is \"deny\"; \
                                log off without the shared flag, or use force as an administrator";
                 let owner = FaultDetail::Owner(self.peer(owner));
                 Err(Fault::new(Code::E_NO_ACCESS, message).with(owner))

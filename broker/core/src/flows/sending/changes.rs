@@ -25,7 +25,7 @@ use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::Recording;
 use crate::queue::untold::{Told, Untold};
 use crate::sessions::session::Session;
-use crate::then::{AfterSubmission, AfterUpdate, Listing};
+use crate::then::{AfterPiece, AfterSubmission, AfterUpdate, Listing};
 
 /// The most rows in one page of the queue. A row may have many recipients, and a page must fit into a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
@@ -157,7 +157,10 @@ impl Broker {
             return Err(not_in_queue());
         }
         let uid = self.peers.of(wish.asker).map_or(u32::MAX, |p| p.uid);
-        self.refuse_change(uid, wish.change, &submission)?;
+        if let Err(fault) = self.refuse_change(uid, wish.change, &submission) {
+            self.log_refusal(wish.asker, &fault, turn);
+            return Err(fault);
+        }
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
         let caller = self.caller_of(&wish);
@@ -274,7 +277,7 @@ impl Broker {
         if right < Right::Session {
             let message =
                 "this user may not flush this queue; name a profile whose [access] allows it";
-            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+            return self.refuse(asker, Fault::new(Code::E_NO_ACCESS, message), turn);
         }
         let all = right >= Right::Admin;
         if all {
@@ -508,6 +511,41 @@ impl Broker {
         };
         let after = AfterSubmission::Shown { asker, engine, profile };
         self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+    }
+
+    /// Answers with the `Message-ID` of an entry that the asker may see.
+    pub(crate) fn identify_entry(
+        &mut self,
+        asker: Asker,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
+        let (engine, lane) = asked.map(|e| (e.id, e.read)).ok_or_else(not_in_queue)?;
+        let after = AfterSubmission::Identified { asker, engine };
+        self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+        Ok(())
+    }
+
+    pub(crate) fn entry_identified(
+        &mut self,
+        asker: Asker,
+        engine: EngineId,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let lane = self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read);
+        let found = result.map_err(Fault::from).and_then(|OneSubmission(submission)| {
+            let seen = self.may_see(asker, None, &submission);
+            lane.filter(|_| seen).map(|lane| (lane, submission.record)).ok_or_else(not_in_queue)
+        });
+        match found {
+            Ok((lane, record)) => {
+                let after = AfterPiece::Identified(asker);
+                self.call(lane, Caller::broker(None), Ask::piece(record, 0), after, turn);
+            }
+            Err(fault) => self.answer(asker, Err(fault), turn),
+        }
     }
 
     /// Whether the asker may see a submission. If a profile is named, only its submissions are visible.

@@ -22,7 +22,7 @@ use sundown_protocol::{Code, EntryId, SessionId};
 use crate::broker::Broker;
 use crate::flows::sending::submit::waits;
 use crate::flows::working::advise::StoreNews;
-use crate::ground::event::{EngineId, LaneId, Turn};
+use crate::ground::event::{self, EngineId, LaneId, Turn};
 use crate::ground::provider::{
     Effect, Intent, Outcome, ProviderError, Recipient, RecipientResult, Submission,
     SubmissionUpdate, Transmission,
@@ -394,7 +394,7 @@ impl Broker {
                     }
                     _ if error.is_of_the_server() => {
                         self.note_use((session, provider), false, &error.message, turn);
-                        self.not_reached(session, provider, turn);
+                        self.not_reached(session, provider, &error, turn);
                         Outcome::Offline
                     }
                     // The transport was not called.
@@ -613,6 +613,19 @@ impl Broker {
         let known = self.sessions.all.of_profile(profile).find_map(|s| s.profile.as_ref());
         let policy = known.map(|p| p.queue.clone());
         settle(entry, results, &policy.unwrap_or_default(), clocks, turn);
+        let held = |r: &&RecipientResult| {
+            let recipient = entry.submission.recipients.get(r.recipient);
+            recipient.is_some_and(|recipient| recipient.state == SubmissionState::Unknown)
+        };
+        let mut unknown = results.iter().filter(held);
+        if let Some(first) = unknown.next() {
+            turn.emit(event::Effect::OutcomeUnknown {
+                entry: EntryId { store: engine.uid.unwrap_or_default(), record },
+                profile: entry.submission.profile.clone(),
+                recipients: 1 + unknown.count(),
+                why: first.reply.clone(),
+            });
+        }
         self.store_recording((id, record), flight, turn);
     }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use sundown_protocol::{Code, SessionId};
 
 use crate::broker::Broker;
-use crate::ground::event::{EngineId, Turn};
+use crate::ground::event::{EngineId, Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError};
 use crate::ground::settings::QueuePolicy;
 use crate::ground::timers::Timer;
@@ -50,7 +50,14 @@ const KEPT: usize = if cfg!(test) { 3 } else { 128 };
 
 impl Broker {
     /// Notes that a transport could not be reached. It is checked again later, each time after a longer wait.
-    pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    pub(crate) fn not_reached(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        error: &ProviderError,
+        turn: &mut Turn,
+    ) {
+        self.log_error_of(id, place, error, turn);
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
         let provider = &mut session.providers[place];
@@ -72,6 +79,7 @@ impl Broker {
 
     /// Notes that a transport can be reached: it gave an answer.
     pub(crate) fn reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        self.log_end_of(id, place, &[Trouble::Unreachable], turn);
         self.set_reach(id, place, Reach::Yes, turn);
     }
 
@@ -106,11 +114,19 @@ impl Broker {
         }
     }
 
-    /// Has a transport that cannot be reached asked now, because a user wants its mail to go. While it is being asked for a user,
-    /// another user's request waits for the same answer.
+    /// Has a transport that cannot be reached, or whose account was refused once, asked now, because a user wants its mail to go. While
+    /// it is being asked for a user, another user's request waits for the same answer.
     pub(crate) fn probe(&mut self, id: SessionId, place: usize, word: u64, turn: &mut Turn) {
-        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
-        if let Some(Reach::No { .. } | Reach::Asked { asked_by: AskedBy::Broker, .. }) = reach {
+        let Some(provider) = self.sessions.all.get(&id).map(|s| &s.providers[place]) else {
+            return;
+        };
+        let asks = match provider.reach {
+            Reach::No { .. } | Reach::Asked { asked_by: AskedBy::Broker, .. } => true,
+            // Its account was refused once. A message would be told so, and not that the password is another one by now.
+            Reach::Yes => provider.refusals > 0 && provider.state == ProviderState::Available,
+            Reach::Asked { asked_by: AskedBy::User { .. }, .. } | Reach::Trying { .. } => false,
+        };
+        if asks && provider.is_in_use() {
             self.ask_reach(id, place, AskedBy::User { word }, turn);
         }
     }
@@ -153,11 +169,12 @@ impl Broker {
         match result {
             // It was asked again meanwhile, and that answer counts.
             Err(error) if error.is_of_the_server() && asked_by != asked => {}
-            Err(error) if error.is_of_the_server() => self.not_reached(id, place, turn),
+            Err(error) if error.is_of_the_server() => self.not_reached(id, place, error, turn),
             // Each check tries the password.
             Err(error) if error.code == Code::E_LOGON_FAILED => {
                 self.set_reach(id, place, Reach::Trying { tries }, turn);
                 self.refused_by(id, place, &error.message, turn);
+                self.log_end_of(id, place, &[Trouble::Unreachable], turn);
             }
             _ => self.set_reach(id, place, Reach::Trying { tries }, turn),
         }

@@ -86,7 +86,7 @@ impl Broker {
         let (session, profile) = (session.id, session.profile());
         let from = submit.from.unwrap_or_else(|| profile.identity.clone());
         if !from.is_empty() {
-            check_addresses(std::slice::from_ref(&from))?;
+            check_sender(&from, &profile.identity)?;
         }
         let route = route.and_then(|route| needed(route, &from));
         let way = Way::of(&from, route.as_deref());
@@ -493,6 +493,23 @@ fn distinct(mut recipients: Vec<String>) -> Vec<String> {
         recipients.retain(|r| seen.insert(crate::address::recipient(r).into_owned()));
     }
     recipients
+}
+
+/// Refuses a sender that is no address. The profile's identity is one, unless it is made of the name of a host that is no domain:
+/// then the host's name is the reason, and not what the program has written.
+fn check_sender(sender: &str, identity: &str) -> Result<(), Fault> {
+    let Err(why) = address::split(sender) else { return Ok(()) };
+    let mut message = format!("the sender {sender:?} is not an address: {why}");
+    if let (Err(_), Some((_, host))) = (address::split(identity), identity.rsplit_once('@'))
+        && sender.ends_with(&format!("@{host}"))
+    {
+        message += &format!(
+            "; {host:?} is the name of this host: set `identity` in the profile to an address, name the sender of the message, or give \
+             the host a name that is a domain"
+        );
+    }
+    let wrong = FaultDetail::Addresses(vec![sender.to_owned()]);
+    Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(wrong))
 }
 
 /// Refuses invalid addresses, and names all of them.

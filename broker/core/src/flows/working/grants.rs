@@ -25,7 +25,7 @@ use crate::providers::calls::Caller;
 use crate::providers::lanes::Priority;
 use crate::sessions::grants::{Expiry, Grant, MAX_GRANTS, OBJECT, Reference, TokenSum, VALID};
 use crate::sessions::object::Object;
-use crate::then::Reading;
+use crate::then::{AfterPiece, Reading};
 
 impl Broker {
     pub(crate) fn grant(
@@ -242,9 +242,8 @@ impl Broker {
                 Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
                 Granted::Message(entry),
             ) => {
-                let (piece, after) =
-                    (Ask::piece(entry.record, *offset), Reading { asker, tells: None });
-                self.call(read?, caller, piece, after, turn);
+                let after = AfterPiece::Read(Reading { asker, tells: None });
+                self.call(read?, caller, Ask::piece(entry.record, *offset), after, turn);
             }
             _ => {
                 let message = "a granted folder can be listed, a granted message read, and both released; \

@@ -21,7 +21,8 @@ use crate::providers::view::{Provider, ProviderState};
 use crate::sessions::member::{Member, Upload};
 use crate::sessions::object::{Draft, Object};
 use crate::then::{
-    AfterAddress, AfterDone, AfterSave, Appending, Deleting, Finding, Reading, Resolving,
+    AfterAddress, AfterDone, AfterPiece, AfterSave, Appending, Deleting, Finding, Reading,
+    Resolving,
 };
 
 /// The most rows of one page, whatever was asked for: they must fit into a frame.
@@ -180,7 +181,7 @@ impl Broker {
         };
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
         let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].read);
-        let after = Reading { asker, tells: Some((engine, entry.record)) };
+        let after = AfterPiece::Read(Reading { asker, tells: Some((engine, entry.record)) });
         self.call(lane, caller, Ask::piece(entry.record, offset), after, turn);
         Ok(())
     }

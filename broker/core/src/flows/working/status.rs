@@ -10,7 +10,7 @@ use sundown_protocol::request::StatusCursor;
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
-use crate::ground::event::Turn;
+use crate::ground::event::{Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
 use crate::ground::timers::Timer;
@@ -55,7 +55,7 @@ impl Broker {
         if provider.kind == ProviderType::Transport && self.providers.is_open(provider.lane) {
             let (lane, session) = (provider.lane, session.id);
             if provider.validating {
-                let message = format!("somebody finds out just now whether {name} works");
+                let message = format!("another request is checking just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
             }
             let state = self.sessions.all.get_mut(session).expect("a member's session outlives it");
@@ -88,8 +88,12 @@ impl Broker {
         let worked = "it answers, and says that it takes mail";
         let text = result.as_ref().err().map_or(worked, |error| &error.message).to_owned();
         self.note_use((session, place), works, &text, turn);
+        if let Err(error) = &result {
+            self.log_error_of(session, place, error, turn);
+        }
         self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
+            self.log_end_of(session, place, &Trouble::ALL, turn);
             self.try_one(session, place, turn);
             self.revive(session, place, turn);
         }

@@ -24,6 +24,7 @@ fn is_dropped(field: &str) -> bool {
             | "last"
             | "last_error"
             | "library"
+            | "logged"
             | "made"
             | "message"
             | "configured"
