@@ -134,7 +134,7 @@ impl Broker {
                 self.process_ended(&process);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
-            Event::ProfileLooked { name, result } => self.profile_looked(&name, result, turn),
+            Event::ProfileLooked { name, result } => self.profile_looked(&name, &result, turn),
             Event::UsersFound { question, result } => self.users_found(question, result, turn),
             Event::Ends(ends) => self.ends_found(ends, turn),
             Event::ProfileDeleted { name, result } => self.profile_deleted(&name, &result, turn),

@@ -155,7 +155,8 @@ impl Provider {
 
     /// Notes what came of using a transport.
     pub(crate) fn note_outcome(&mut self, at: u64, worked: bool, text: &str) {
-        let text = text[..text.floor_char_boundary(MAX_OUTCOME)].replace(char::is_control, " ");
+        let end = (0..=MAX_OUTCOME.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        let text = text[..end.unwrap_or(0)].replace(char::is_control, " ");
         self.last = Some(LastOutcome { at, worked, text });
         if worked {
             self.worked = Some(at);

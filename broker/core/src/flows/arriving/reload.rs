@@ -123,7 +123,7 @@ impl Broker {
     pub(crate) fn profile_looked(
         &mut self,
         name: &str,
-        found: Result<Looked, Fault>,
+        found: &Result<Looked, Fault>,
         turn: &mut Turn,
     ) {
         let look = self.sessions.looks.remove(name).unwrap_or_default();
@@ -132,7 +132,7 @@ impl Broker {
         for id in &using {
             let Some(session) = self.sessions.all.get_mut(*id) else { continue };
             session.version.looked = turn.tick.boot;
-            match &found {
+            match found {
                 Ok(Looked::Same) => session.version.refused = None,
                 Ok(Looked::Changed(LoadedProfile { version, .. }))
                     if *version == session.version.version =>
@@ -272,15 +272,12 @@ impl Broker {
         let place = self.free_place(id);
         let session = self.sessions.all.get_mut(id).expect("looked at before");
         let new = Provider { state: ProviderState::LoggingOn(0), ..new };
-        let place = match place {
-            Some(place) => {
-                session.providers[place] = new;
-                place
-            }
-            None => {
-                session.providers.push(new);
-                session.providers.len() - 1
-            }
+        let place = if let Some(place) = place {
+            session.providers[place] = new;
+            place
+        } else {
+            session.providers.push(new);
+            session.providers.len() - 1
         };
         self.call_logon(id, place, turn);
         self.provider_changed(id, place, turn);
