@@ -38,12 +38,14 @@ pub(crate) struct Said {
     pub(crate) status: Status,
     pub(crate) broker: Option<BrokerStatus>,
     pub(crate) health: Vec<SessionHealth>,
+    /// How many requests were made since it started, for a user who sees all sessions.
+    pub(crate) requests: Option<u64>,
 }
 
 impl Said {
     pub(crate) fn ask(mapi: &Mapi) -> Result<Self, Error> {
         let (status, broker, health) = (mapi.status()?, mapi.broker_status()?, mapi.health()?);
-        Ok(Self { status, broker, health })
+        Ok(Self { status, broker, health: health.sessions, requests: health.requests })
     }
 
     /// How a session's providers fare, if the broker says so.

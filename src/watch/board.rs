@@ -117,7 +117,7 @@ pub(super) struct Board {
     why: String,
     when: Instant,
     interval: Duration,
-    rates: Rates<2>,
+    rates: Rates<3>,
     paused: bool,
     mode: Mode,
     view: View,
@@ -152,7 +152,8 @@ impl Board {
     pub(super) fn hear(&mut self, heard: Heard, at: Instant) {
         let status = &heard.said.status;
         let of = |state: SubmissionState| status.queue[state as usize];
-        let counters = [of(SubmissionState::Sent), of(SubmissionState::Bounced)];
+        let requests = heard.said.requests.unwrap_or(0);
+        let counters = [of(SubmissionState::Sent), of(SubmissionState::Bounced), requests];
         self.rates.hear(status.pid, at, counters);
         self.when = at;
         if !self.paused || self.heard.is_none() {
@@ -328,9 +329,14 @@ impl Board {
             .map(|(state, count)| painted(&format!("{count} {}", state.name()), state.name()))
             .collect();
         let counts = if counts.is_empty() { "empty".into() } else { counts.join(", ") };
-        let rates = self.rates.per_minute().map(|[sent, back]| {
-            let text = format!("; sent {sent:.0}/min, came back {back:.0}/min");
-            if back > 0.0 { painted(&text, "warning") } else { dim(&text) }
+        let rates = self.rates.per_minute().map(|[sent, back, requests]| {
+            let back_text = format!("came back {back:.0}/min");
+            let back = if back > 0.0 { painted(&back_text, "warning") } else { dim(&back_text) };
+            let requests = match said.requests {
+                Some(_) => dim(&format!(", requests {requests:.0}/min")),
+                None => String::new(),
+            };
+            format!("{}{back}{requests}", dim(&format!("; sent {sent:.0}/min, ")))
         });
         format!("queue: {counts}{}", rates.unwrap_or_default())
     }

@@ -237,6 +237,8 @@ fn keys_move_through_the_screen() {
     }
     let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
     watch.shows("> session 1");
+    watch.shows("sent 0/min, ");
+    watch.shows(", requests ");
     let mut press = |keys: &str, words: &str| {
         let mark = watch.mark();
         watch.type_in(keys);

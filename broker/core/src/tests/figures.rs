@@ -1,5 +1,9 @@
 //! Figures: what is counted, and what stores are asked for.
 
+use sundown_protocol::SessionId;
+use sundown_protocol::reply::Reply;
+use sundown_protocol::request::Request;
+
 use super::fakes::Step;
 use super::world::{World, secs};
 use crate::ground::event::Event;
@@ -79,4 +83,22 @@ fn figures_are_kept_by_profile_and_transport() {
     assert_eq!((smtp.works, smtp.has_session), (Some(true), false));
     assert_eq!(of.oldest, None);
     assert!(figures.requests >= 4, "{}", figures.requests);
+}
+
+/// How much others ask is told to those who see all sessions.
+#[test]
+fn the_number_of_requests_is_for_those_who_see_all_sessions() {
+    let mut world = World::new();
+    let (owner, stranger) = (world.member(1), world.connect_as(9, 4711));
+    let mut requests = |at| {
+        let Ok(Reply::Health { requests, .. }) =
+            world.call(at, Request::Health { after: SessionId(0) })
+        else {
+            panic!("a health")
+        };
+        requests
+    };
+    let first = requests(owner.at).expect("the owner sees all sessions");
+    assert_eq!(requests(stranger), None);
+    assert_eq!(requests(owner.at), Some(first + 2));
 }
