@@ -156,8 +156,15 @@ impl Provider {
     /// Notes what came of using a transport.
     pub(crate) fn note_outcome(&mut self, at: u64, worked: bool, text: &str) {
         let end = (0..=MAX_OUTCOME.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-        let text = text[..end.unwrap_or(0)].replace(char::is_control, " ");
-        self.last = Some(LastOutcome { at, worked, text });
+        let text = &text[..end.unwrap_or(0)];
+        match &mut self.last {
+            // Most servers say the same each time, and nothing is allocated for that.
+            Some(last) if last.text == text => (last.at, last.worked) = (at, worked),
+            last => {
+                let text = text.replace(char::is_control, " ");
+                *last = Some(LastOutcome { at, worked, text });
+            }
+        }
         if worked {
             self.worked = Some(at);
         }
