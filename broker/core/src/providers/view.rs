@@ -155,19 +155,18 @@ impl Provider {
 
     /// Notes what came of using a transport.
     pub(crate) fn note_outcome(&mut self, at: u64, worked: bool, text: &str) {
-        let end = (0..=MAX_OUTCOME.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-        let text = &text[..end.unwrap_or(0)];
-        match &mut self.last {
-            // Most servers say the same each time, and nothing is allocated for that.
-            Some(last) if last.text == text => (last.at, last.worked) = (at, worked),
-            last => {
-                let text = text.replace(char::is_control, " ");
-                *last = Some(LastOutcome { at, worked, text });
-            }
-        }
         if worked {
             self.worked = Some(at);
         }
+        // A server mostly says the same.
+        if let Some(last) = self.last.as_mut().filter(|last| last.text == text) {
+            (last.at, last.worked) = (at, worked);
+            return;
+        }
+        let boundaries = text.char_indices().map(|(place, c)| place + c.len_utf8());
+        let end = boundaries.take_while(|end| *end <= MAX_OUTCOME).last().unwrap_or(0);
+        let text = text[..end].replace(char::is_control, " ");
+        self.last = Some(LastOutcome { at, worked, text });
     }
 
     /// When the broker tries a transport again that does not work now, as time since the machine started.

@@ -445,6 +445,44 @@ fn a_notice_waits_a_second() {
     assert_eq!(words, wanted.map(|(p, c)| (p.to_owned(), c)));
 }
 
+/// A process that gives notice again while the first is on its way, because it has come to another session since, has both answered. A
+/// Do, and the end of the process, end both.
+#[test]
+fn notices_of_one_process_do_not_replace_each_other() {
+    for ends in ["by themselves", "with a Do", "with the process"] {
+        let mut world = World::new();
+        let member = world.member(1);
+        world.query(member.at).expect("it may");
+        world.hold("relay", "NotifyProcessShutdown");
+        let first = world.ask(member.at, Request::NotifyProcessShutdown);
+        world.logon_to(member.at, "work");
+        let second = world.ask(member.at, Request::NotifyProcessShutdown);
+        world.settle();
+        assert_eq!((world.answer(member.at, first), world.answer(member.at, second)), (None, None));
+        match ends {
+            "by themselves" => world.let_go("relay"),
+            "with a Do" => {
+                let id = world.ask_do(member.at);
+                world.let_go("relay");
+                assert_eq!(world.answer(member.at, id), Some(Ok(Reply::Done)));
+                let calls = world.calls_of("store");
+                let fast = calls.iter().position(|call| *call == "DoFastShutdown");
+                let fast = fast.expect("it is told");
+                assert!(!calls[fast..].contains(&"NotifyProcessShutdown"), "{calls:?}");
+            }
+            _ => {
+                world.disconnect(member.at);
+                world.end_process(1);
+                world.let_go("relay");
+                continue;
+            }
+        }
+        for id in [first, second] {
+            assert_eq!(world.answer(member.at, id), Some(Ok(Reply::Done)), "{ends}");
+        }
+    }
+}
+
 /// A-26, CFS-7, CFS-8: Do without a yes calls nobody and changes nothing; without a Notify it is fine.
 #[test]
 fn do_needs_a_yes() {

@@ -79,26 +79,21 @@ impl Broker {
         }
     }
 
-    /// Whether a session's profile is known to be that of its file, before a message is handed over. If not, the file is looked at,
-    /// and the store's queue goes on with the answer.
-    pub(crate) fn is_fresh(&mut self, id: SessionId, turn: &mut Turn) -> bool {
-        let Some(session) = self.sessions.all.get(&id) else { return true };
-        let profile = &session.key.profile;
-        let looked = session.version.looked + FRESH > turn.tick.boot;
-        if looked && (self.sessions.looks.is_empty() || !self.sessions.looks.contains_key(profile))
-        {
-            return true;
-        }
-        let profile = profile.clone();
-        self.look_at(&profile, turn);
-        false
+    /// Whether a session's profile is known to be that of its file, before a message is handed over.
+    #[inline]
+    pub(crate) fn is_fresh(&self, session: &Session, turn: &Turn) -> bool {
+        let looks = &self.sessions.looks;
+        session.version.looked + FRESH > turn.tick.boot
+            && (looks.is_empty() || !looks.contains_key(&session.key.profile))
     }
 
-    /// Looks at a session's profile, without waiting for what is found.
+    /// Looks at the file of a session's profile, unless that was just done. The queues of its stores go on with what is found.
+    #[inline]
     pub(crate) fn look_at_file(&mut self, id: SessionId, turn: &mut Turn) {
-        let may_send = self.sessions.all.get(&id).is_some_and(Session::may_send);
-        if may_send && self.stopping.is_none() {
-            self.is_fresh(id, turn);
+        let Some(session) = self.sessions.all.get(&id) else { return };
+        if session.may_send() && self.stopping.is_none() && !self.is_fresh(session, turn) {
+            let profile = session.key.profile.clone();
+            self.look_at(&profile, turn);
         }
     }
 

@@ -10,23 +10,31 @@ use crate::flows::leaving::shutdown::{Sweep, What};
 use crate::ground::event::ProcessId;
 use crate::ground::numbers::NumberMap;
 
-/// All sweeps. A process has at most one for each step.
+/// All sweeps. A process has at most one query and one Do. It has several notices if it gave notice again while the first was on its way,
+/// because it had come to further sessions meanwhile.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sweeps {
     by_number: BTreeMap<u64, Sweep>,
-    running: NumberMap<(ProcessId, What), u64>,
+    /// Oldest first.
+    running: NumberMap<(ProcessId, What), Vec<u64>>,
 }
 
 impl Sweeps {
     pub(crate) fn insert(&mut self, number: u64, sweep: Sweep) {
-        self.running.insert((sweep.process, sweep.what), number);
+        self.running.entry((sweep.process, sweep.what)).or_default().push(number);
         self.by_number.insert(number, sweep);
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<Sweep> {
         let sweep = self.by_number.remove(&number)?;
-        self.running.remove(&(sweep.process, sweep.what));
+        let step = (sweep.process, sweep.what);
+        if let Some(running) = self.running.get_mut(&step) {
+            running.retain(|other| *other != number);
+            if running.is_empty() {
+                self.running.remove(&step);
+            }
+        }
         Some(sweep)
     }
 
@@ -34,14 +42,15 @@ impl Sweeps {
         self.by_number.get_mut(&number)
     }
 
-    /// The sweep in which a process takes this step.
+    /// The newest sweep in which a process takes this step.
     pub(crate) fn running(&self, process: ProcessId, what: What) -> Option<u64> {
-        self.running.get(&(process, what)).copied()
+        self.running.get(&(process, what))?.last().copied()
     }
 
     /// The sweeps of a process.
     pub(crate) fn of_process(&self, process: ProcessId) -> Vec<u64> {
-        What::ALL.into_iter().filter_map(|what| self.running(process, what)).collect()
+        let steps = What::ALL.into_iter().filter_map(|what| self.running.get(&(process, what)));
+        steps.flatten().copied().collect()
     }
 
     /// Whether any waits for the provider at this place.
@@ -53,9 +62,11 @@ impl Sweeps {
     #[cfg(test)]
     pub(crate) fn check(&self) {
         let Self { by_number, running } = self;
-        assert_eq!(running.len(), by_number.len());
+        assert_eq!(running.values().map(Vec::len).sum::<usize>(), by_number.len());
         for (number, sweep) in by_number {
-            assert_eq!(self.running(sweep.process, sweep.what), Some(*number));
+            let running = &running[&(sweep.process, sweep.what)];
+            assert!(running.contains(number), "{number} in {running:?}");
+            assert!(running.len() == 1 || sweep.what == What::Notify, "{running:?}");
         }
     }
 }

@@ -142,11 +142,12 @@ impl Broker {
                 self.leave_unsent(id, record, turn);
                 continue;
             };
-            if !self.is_fresh(session, turn) {
+            let sender = &self.sessions.all[&session];
+            if !self.is_fresh(sender, turn) {
+                self.look_at_file(session, turn);
                 continue;
             }
-            let submission = &self.queues.engines[&id].entries[&record].submission;
-            let mut plan = self.sessions.all[&session].sender().plan(submission, clocks);
+            let mut plan = sender.sender().plan(submission, clocks);
             if plan.disabled && self.revive_by_itself(session, turn) {
                 let submission = &self.queues.engines[&id].entries[&record].submission;
                 plan = self.sessions.all[&session].sender().plan(submission, clocks);
