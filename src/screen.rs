@@ -2,8 +2,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::Sender;
-use std::thread;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -54,11 +52,19 @@ impl Screen {
     /// Draws these lines over what is there, in one write: nothing is cleared before, so nothing flickers.
     pub(crate) fn draw(lines: &[String], size: Size) {
         let mut frame = String::from("\x1b[H");
+        let mut is_full = false;
         for (row, line) in lines.iter().take(size.rows).enumerate() {
             let end = if row == 0 { "" } else { "\r\n" };
-            frame += &format!("{end}{}\x1b[K", terminal::clip(line, size.columns));
+            let line = terminal::clip(line, size.columns);
+            // Behind a full line the cursor stands on its last character, which would be cleared.
+            is_full = terminal::width_of(&line) >= size.columns;
+            frame += &format!("{end}{line}{}", if is_full { "" } else { "\x1b[K" });
         }
-        frame += "\x1b[J";
+        match (is_full, lines.len() < size.rows) {
+            (true, true) => frame += "\r\n\x1b[J",
+            (true, false) => {}
+            (false, _) => frame += "\x1b[J",
+        }
         write(frame.as_bytes());
     }
 }
@@ -73,18 +79,4 @@ impl Drop for Screen {
 fn write(bytes: &[u8]) {
     let mut output = io::stdout().lock();
     let _ = output.write_all(bytes).and_then(|()| output.flush());
-}
-
-/// Has a thread tell which keys are pressed, until the terminal ends.
-pub(crate) fn keys<T: Send + 'static>(tell: Sender<T>, key: impl Fn(u8) -> T + Send + 'static) {
-    let read = move || {
-        let mut byte = [0];
-        while let Ok(1) = io::Read::read(&mut io::stdin().lock(), &mut byte) {
-            if tell.send(key(byte[0])).is_err() {
-                return;
-            }
-        }
-    };
-    // Without the thread signals still end the screen.
-    let _ = thread::Builder::new().name("sundown-keys".into()).spawn(read);
 }

@@ -38,6 +38,8 @@ pub(crate) struct Said {
     pub(crate) status: Status,
     pub(crate) broker: Option<BrokerStatus>,
     pub(crate) health: Vec<SessionHealth>,
+    /// How many requests were made since it started, for a user who sees all sessions.
+    pub(crate) requests: Option<u64>,
 }
 
 impl Said {
@@ -45,7 +47,7 @@ impl Said {
         // The first question has the broker look at the profiles, and the second one has what it found.
         mapi.health()?;
         let (status, broker, health) = (mapi.status()?, mapi.broker_status()?, mapi.health()?);
-        Ok(Self { status, broker, health })
+        Ok(Self { status, broker, health: health.sessions, requests: health.requests })
     }
 
     /// How a session's providers fare, if the broker says so.
@@ -151,7 +153,7 @@ fn limits(broker: Option<&BrokerStatus>) -> Value {
 }
 
 /// A line about the previous broker, unless it stopped in order.
-fn fate(previous: &Previous) -> Option<String> {
+pub(crate) fn fate(previous: &Previous) -> Option<String> {
     let Previous { pid, why, .. } = previous;
     let when = previous.ended.map_or(String::new(), |ended| format!(" {} ago", ago(ended)));
     (previous.end != End::Stopped)
@@ -164,7 +166,7 @@ fn text(said: &Said) -> String {
     let mut text = head(status, said.broker.as_ref());
     for session in &status.sessions {
         text += "\n";
-        text += &session_text(said, session, usize::MAX);
+        text += &session_text(said, session);
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";
@@ -173,35 +175,33 @@ fn text(said: &Said) -> String {
 }
 
 /// The broker, and the previous one if it did not stop in order.
-pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
+fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let (version, pid, up) = (&status.version, status.pid, ago(status.started));
     let before = broker.and_then(|broker| broker.previous.as_ref()).and_then(fate);
     let socket = plain(&status.socket);
     format!("broker {version} (pid {pid}), up {up}, at {socket}\n{}", before.unwrap_or_default())
 }
 
-/// A session, with at most `most` members and providers.
-pub(crate) fn session_text(said: &Said, session: &SessionStatus, most: usize) -> String {
+/// A session with its providers and members.
+fn session_text(said: &Said, session: &SessionStatus) -> String {
     let health = said.of(session);
     let sharing = if session.shared { "shared" } else { "private" };
     let state = painted(&session.state, &session.state);
     let mut text =
         format!("session {} of profile {}: {sharing}, {state}\n", session.id.0, session.profile);
-    text += &version_text(health, most);
-    let members: Vec<_> = session.members.iter().take(most).map(member).collect();
+    text += &version_text(health);
+    let members: Vec<_> = session.members.iter().map(member).collect();
     if !members.is_empty() {
         let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
         text += &output::table(&heading, &members);
     }
-    text += &more(session.members.len(), most, "member");
     let row = |p: &ProviderStatus| provider(p, of_provider(health, p));
-    let providers: Vec<_> = session.providers.iter().take(most).map(row).collect();
+    let providers: Vec<_> = session.providers.iter().map(row).collect();
     if !providers.is_empty() {
         let heading = ["  provider", "name", "fast shutdown", "last use", "status"];
         text += &output::table(&heading, &providers);
     }
-    text += &more(session.providers.len(), most, "provider");
-    for reference in session.references.iter().take(most) {
+    for reference in &session.references {
         let holder = &reference.holder;
         text += &format!(
             "  {} (pid {}) holds an object of member {}\n",
@@ -210,16 +210,7 @@ pub(crate) fn session_text(said: &Said, session: &SessionStatus, most: usize) ->
             reference.granter.0
         );
     }
-    text + &more(session.references.len(), most, "reference")
-}
-
-/// How many rows were left out.
-pub(crate) fn more(all: usize, most: usize, what: &str) -> String {
-    match all.saturating_sub(most) {
-        0 => String::new(),
-        1 => format!("  … 1 more {what}\n"),
-        n => format!("  … {n} more {what}s\n"),
-    }
+    text
 }
 
 fn member(member: &MemberStatus) -> Vec<String> {
@@ -235,17 +226,14 @@ fn member(member: &MemberStatus) -> Vec<String> {
     ]
 }
 
-/// Which version of its profile's file a session has. Where there is little room, only if it is not the present one.
-fn version_text(health: Option<&SessionHealth>, most: usize) -> String {
+/// Which version of its profile's file a session has.
+fn version_text(health: Option<&SessionHealth>) -> String {
     let Some(profile) = health.map(|health| &health.profile) else { return String::new() };
     let written = match profile.changed {
         Some(changed) => format!("as written {} ago", ago(changed)),
         None => "no file: what holds without one".to_owned(),
     };
-    let mut text = String::new();
-    if most == usize::MAX {
-        text += &format!("  profile: {written}, read {} ago\n", ago(profile.read));
-    }
+    let mut text = format!("  profile: {written}, read {} ago\n", ago(profile.read));
     if let Some(note) = &profile.note {
         text += &painted(&format!("  profile: {}", plain(note)), "warning");
         text.push('\n');
@@ -287,7 +275,7 @@ pub(crate) fn status_text(provider: &ProviderStatus, health: Option<&ProviderHea
 }
 
 /// How many messages are in each state.
-pub(crate) fn queue(status: &Status) -> String {
+fn queue(status: &Status) -> String {
     let counts: Vec<_> = SubmissionState::ALL
         .iter()
         .zip(status.queue)

@@ -1,7 +1,8 @@
 //! The terminal: its size, what it can show, and text that fits into it.
 //!
 //! Lines of our own rather than a library for terminals: what is needed is one line that is rewritten, one screen that is
-//! drawn over, and three colours. Such a library would bring its own event loop, and would leave the clipping to us.
+//! drawn over, a dozen keys, and three colours. Such a library would bring its own event loop and a few dozen crates into the program
+//! that every `sendmail` starts, and would leave the clipping to us.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -44,7 +45,9 @@ impl Tone {
     /// That of a state, as the tables have them.
     fn of(state: &str) -> Self {
         match state.split([':', ' ']).next().unwrap_or_default() {
-            "failed" | "damaged" | "wrong" | "unknown" | "bounced" | "problem" => Self::Red,
+            "failed" | "failing" | "damaged" | "wrong" | "unknown" | "bounced" | "problem" => {
+                Self::Red
+            }
             "deferred" | "held" | "ending" | "draining" | "waiting" | "unreachable" | "warning" => {
                 Self::Yellow
             }
@@ -87,6 +90,30 @@ pub(crate) fn painted(text: &str, state: &str) -> String {
         Tone::Red if *COLOURS => format!("\x1b[31m{text}\x1b[0m"),
         _ => text.to_owned(),
     }
+}
+
+/// Whether somebody should look at a state.
+pub(crate) fn stands_out(state: &str) -> bool {
+    Tone::of(state) != Tone::Plain
+}
+
+/// What is important.
+pub(crate) fn bold(text: &str) -> String {
+    styled(text, "1")
+}
+
+/// What is only there to be found when it is looked for.
+pub(crate) fn dim(text: &str) -> String {
+    styled(text, "2")
+}
+
+/// What is chosen.
+pub(crate) fn reversed(text: &str) -> String {
+    styled(text, "7")
+}
+
+fn styled(text: &str, style: &str) -> String {
+    if *COLOURS { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// What others chose, as subjects and names of programs, may hold what a terminal would obey.
@@ -149,7 +176,7 @@ fn until_m(rest: &mut std::str::Chars<'_>) -> String {
 }
 
 /// How many columns a line takes that may have colours.
-fn width_of(line: &str) -> usize {
+pub(crate) fn width_of(line: &str) -> usize {
     let mut rest = line.chars();
     let mut width = 0;
     while let Some(c) = rest.next() {

@@ -1,9 +1,13 @@
-//! `sundown status --watch` on a terminal: the broker's state, updated on a screen.
+//! `sundown status --watch` on a terminal: the broker's state, updated on a screen, and changes of messages in its queue.
 //!
 //! ```text
-//! asker    asks the broker in its own rhythm; one that hangs does not stop the screen
-//! signals  size, end, suspension      keys  q         ──►  one channel, one loop that draws
+//! asker    asks the broker in its own rhythm; one that hangs does not stop the screen. It changes messages, too
+//! signals  size, end, suspension      keys  ──►  one channel, one loop that draws
 //! ```
+
+mod board;
+mod rates;
+mod rows;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -14,36 +18,44 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use sundown_client::{Code, Error, Mapi};
+use sundown_client::{Code, Error, Mapi, QueueRow};
 
+use self::board::{Board, Change, Then};
+use self::rows::Message;
 use crate::cli::{Autostart, Context};
+use crate::keys::{self, Key};
 use crate::output;
-use crate::screen::{self, Screen};
-use crate::status::{Said, head, more, queue, session_text};
-use crate::terminal::{self, Size, painted};
-
-/// The smallest terminal on which the status can be read.
-const SMALLEST: Size = Size { columns: 40, rows: 12 };
+use crate::screen::Screen;
+use crate::status::Said;
+use crate::terminal;
 
 /// How long a broker may take to answer before the screen says that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The most messages that are asked for: the oldest ones. A queue may have a million.
+const LISTED: u32 = 512;
+
 /// What the screen's loop waits for.
 enum News {
-    Said(Box<Said>),
+    Said(Box<Heard>),
     /// No broker runs, or it refuses. Holds the error.
     Nothing(String),
+    /// What came of a change.
+    Changed(String),
     Signal(i32),
-    Key(u8),
+    Key(Key),
 }
 
-/// What the screen shows.
-struct View {
-    said: Option<Said>,
-    /// Why there is no answer.
-    why: String,
-    heard: Instant,
-    interval: Duration,
+/// What the broker said.
+struct Heard {
+    said: Said,
+    /// The oldest messages of the queue, or why they are not told.
+    waiting: Result<Vec<QueueRow>, String>,
+}
+
+/// What the asker is told.
+enum Order {
+    Change(Change, Message),
 }
 
 /// Whether the output is a terminal that can be drawn on. Otherwise each status is printed after the one before.
@@ -53,6 +65,7 @@ pub(crate) fn can_draw(context: &Context) -> bool {
 
 pub(crate) fn run(context: &Context, mapi: Mapi, interval: Duration) -> Result<ExitCode, Error> {
     let (tell, news) = mpsc::channel();
+    let (order, orders) = mpsc::channel();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP])
         .map_err(|error| output::error(Code::E_CALL_FAILED, error.to_string()))?;
     let signalled = tell.clone();
@@ -63,13 +76,13 @@ pub(crate) fn run(context: &Context, mapi: Mapi, interval: Duration) -> Result<E
             }
         }
     })?;
-    let (context, asked) = (context.clone(), tell.clone());
-    spawn("sundown-asker", move || ask(&context, mapi, interval, &asked))?;
+    let asker = Asker { context: context.clone(), interval, tell: tell.clone(), orders };
+    spawn("sundown-asker", move || asker.run(mapi))?;
     let screen = Screen::enter();
     if std::io::stdin().is_terminal() {
-        screen::keys(tell, News::Key);
+        keys::listen(tell, News::Key);
     }
-    let status = watch(&screen, &news, interval);
+    let status = watch(&screen, &news, &order, interval);
     drop(screen);
     Ok(ExitCode::from(status))
 }
@@ -79,38 +92,67 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> 
     spawned.map(drop).map_err(|e| output::error(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))
 }
 
-/// Asks the broker repeatedly. If it is gone, looks for a broker until there is one.
-fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
-    let mut mapi = Some(mapi);
-    loop {
-        let there = mapi.take().map_or_else(|| context.initialize(Autostart::No), Ok);
-        let said = there.and_then(|there| {
-            let said = Said::ask(&there)?;
-            Ok((said, there))
-        });
-        let news = match said {
-            Ok((said, there)) => {
-                mapi = Some(there);
-                News::Said(Box::new(said))
+/// Asks the broker repeatedly, and tells it what is to be changed. If it is gone, looks for a broker until there is one.
+struct Asker {
+    context: Context,
+    interval: Duration,
+    tell: Sender<News>,
+    orders: Receiver<Order>,
+}
+
+impl Asker {
+    fn run(&self, mapi: Mapi) {
+        let mut mapi = Some(mapi);
+        loop {
+            let there = mapi.take().map_or_else(|| self.context.initialize(Autostart::No), Ok);
+            let said = there.and_then(|there| {
+                let said = Said::ask(&there)?;
+                let waiting = there.queue_begins(self.context.profile.as_deref(), LISTED);
+                let waiting = waiting.map_err(|error| error.to_string());
+                Ok((Heard { said, waiting }, there))
+            });
+            let news = match said {
+                Ok((heard, there)) => {
+                    mapi = Some(there);
+                    News::Said(Box::new(heard))
+                }
+                Err(error) => News::Nothing(error.to_string()),
+            };
+            if self.tell.send(news).is_err() {
+                return;
             }
-            Err(error) => News::Nothing(error.to_string()),
-        };
-        if tell.send(news).is_err() {
-            return;
+            // What was changed is seen at once.
+            match self.orders.recv_timeout(self.interval) {
+                Ok(Order::Change(change, message)) => {
+                    let done = match &mapi {
+                        Some(mapi) => change.make(mapi, &message),
+                        None => "there is no broker now; nothing was changed".to_owned(),
+                    };
+                    if self.tell.send(News::Changed(done)).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
-        thread::sleep(interval);
     }
 }
 
 /// Draws every change until a key or a signal ends it. Returns the exit status, as shells have it for signals.
-fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
-    let why = "waiting for the broker".to_owned();
-    let mut view = View { said: None, why, heard: Instant::now(), interval };
+fn watch(screen: &Screen, news: &Receiver<News>, order: &Sender<Order>, interval: Duration) -> u8 {
+    let mut board = Board::new(interval);
     loop {
         match news.recv_timeout(PATIENCE) {
-            Ok(News::Said(said)) => view.hear(Some(*said), String::new()),
-            Ok(News::Nothing(why)) => view.hear(None, why),
-            Ok(News::Key(b'q' | b'Q')) | Err(RecvTimeoutError::Disconnected) => return 0,
+            Ok(News::Said(heard)) => board.hear(*heard, Instant::now()),
+            Ok(News::Nothing(why)) => board.hear_nothing(why),
+            Ok(News::Changed(what)) => board.say(what),
+            Ok(News::Key(key)) => match board.press(key, Screen::size()) {
+                Then::GoOn => {}
+                Then::End => return 0,
+                Then::Change(change, message) => drop(order.send(Order::Change(change, message))),
+            },
+            Err(RecvTimeoutError::Disconnected) => return 0,
             Ok(News::Signal(SIGTSTP)) => {
                 screen.give_back();
                 // Only this stops a process that handles the signal itself.
@@ -118,78 +160,9 @@ fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
                 screen.take();
             }
             Ok(News::Signal(signal)) if signal != SIGWINCH => return 128 + signal as u8,
-            Ok(News::Signal(_) | News::Key(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(News::Signal(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
         let size = Screen::size();
-        Screen::draw(&view.lines(size), size);
+        Screen::draw(&board.lines(size), size);
     }
-}
-
-impl View {
-    fn hear(&mut self, said: Option<Said>, why: String) {
-        (self.said, self.why, self.heard) = (said, why, Instant::now());
-    }
-
-    /// The lines to show, at most as many as the terminal has.
-    fn lines(&self, size: Size) -> Vec<String> {
-        if size.columns < SMALLEST.columns || size.rows < SMALLEST.rows {
-            let has = format!("{}×{}", size.columns, size.rows);
-            let needs = format!("{}×{}", SMALLEST.columns, SMALLEST.rows);
-            return vec!["too small:".into(), format!("{has}, needs {needs}")];
-        }
-        let footer = self.footer();
-        let Some(said) = &self.said else {
-            let mut lines = vec![painted("no broker; waiting", "waiting"), String::new()];
-            lines.extend(terminal::wrapped(&self.why, size.columns));
-            lines.push(String::new());
-            lines.push(footer);
-            return lines;
-        };
-        let mut lines = fitting(said, size.rows - 2);
-        lines.push(String::new());
-        lines.push(footer);
-        lines
-    }
-
-    fn footer(&self) -> String {
-        let silent = self.heard.elapsed().saturating_sub(self.interval);
-        if silent >= PATIENCE {
-            let text = format!("no answer for {}", output::span(silent.as_secs()));
-            return painted(&text, "warning") + "; q ends this";
-        }
-        format!("every {}; q ends this", output::span(self.interval.as_secs()))
-    }
-}
-
-/// A status in this many lines. First the longest lists become shorter, then sessions are left out.
-fn fitting(said: &Said, rows: usize) -> Vec<String> {
-    // Each session takes more than a line, so sessions beyond this number would never be shown.
-    let sessions = said.status.sessions.len().min(rows);
-    let fits = (1..=rows).rev().map(|most| whole(said, most, sessions));
-    let fits = fits.chain((0..sessions).rev().map(|shown| whole(said, 1, shown)));
-    let mut last = Vec::new();
-    for lines in fits {
-        if lines.len() <= rows {
-            return lines;
-        }
-        last = lines;
-    }
-    last.truncate(rows);
-    last
-}
-
-/// A status with at most `sessions` sessions, each with at most `most` members and providers.
-fn whole(said: &Said, most: usize, sessions: usize) -> Vec<String> {
-    let status = &said.status;
-    let mut text = head(status, said.broker.as_ref()) + &queue(status);
-    for session in status.sessions.iter().take(sessions) {
-        text += "\n";
-        text += &session_text(said, session, most);
-    }
-    if status.sessions.is_empty() {
-        text += "\nno sessions\n";
-    }
-    let left_out = more(status.sessions.len(), sessions, "session");
-    text += left_out.trim_start();
-    text.lines().map(str::to_owned).collect()
 }

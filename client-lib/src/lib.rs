@@ -69,7 +69,7 @@ mod shutdown;
 pub use error::Error;
 pub use limits::{Interrupt, within};
 pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
-pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
+pub use mapi::{Companion, Health, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};

@@ -821,6 +821,25 @@ impl Library {
         }
     }
 
+    pub(crate) fn queue_begins(
+        self: &Arc<Self>,
+        profile: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<QueueRow>, Error> {
+        let (mut rows, mut after) = (Vec::new(), 0);
+        while rows.len() < limit as usize {
+            let limit = (limit - rows.len() as u32).min(64);
+            let action = QueueAction::List { all: false, after, limit };
+            let (page, next) = self.queue_page(profile, &action)?;
+            rows.extend(page);
+            match go_on(after, next)? {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        Ok(rows)
+    }
+
     /// The state of a message in the queue, if the broker tells it.
     pub(crate) fn submission_state(
         self: &Arc<Self>,

@@ -140,6 +140,21 @@ pub struct Mapi {
     taken_back: bool,
 }
 
+/// How the broker's sessions fare: what [`Mapi::health`] says.
+///
+/// ```
+/// let health = sundown_client::Health::default();
+/// assert!(health.sessions.is_empty() && health.requests.is_none());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The sessions, oldest first. Those that are closing or could not start are not among them.
+    pub sessions: Vec<SessionHealth>,
+    /// How many requests were made since the broker started, refused ones included; `None` if this user does not see all sessions,
+    /// or the broker is too old to report it.
+    pub requests: Option<u64>,
+}
+
 /// An end that failed because something could not be made durable. It contains the error, and the library, which is unchanged.
 ///
 /// ```no_run
@@ -327,7 +342,7 @@ impl Mapi {
     /// ```no_run
     /// # fn main() -> Result<(), sundown_client::Error> {
     /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
-    /// for provider in mapi.health()?.iter().flat_map(|session| &session.providers) {
+    /// for provider in mapi.health()?.sessions.iter().flat_map(|session| &session.providers) {
     ///     if let Some(last) = provider.last.as_ref().filter(|last| !last.worked) {
     ///         println!("{}: {}", provider.name, last.text);
     ///     }
@@ -335,12 +350,15 @@ impl Mapi {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn health(&self) -> Result<Vec<SessionHealth>, Error> {
-        let (mut after, mut all) = (SessionId(0), Vec::new());
+    pub fn health(&self) -> Result<Health, Error> {
+        let (mut after, mut all) = (SessionId(0), Health::default());
         while self.library.link()?.speaks(Version::V3) {
             let reply = self.library.call(None, |_| Ok(Request::Health { after }))?;
-            let Reply::Health { sessions, next } = reply else { return Err(unexpected()) };
-            all.extend(sessions);
+            let Reply::Health { sessions, next, requests } = reply else {
+                return Err(unexpected());
+            };
+            all.sessions.extend(sessions);
+            all.requests = requests;
             match next {
                 Some(next) if next > after => after = next,
                 Some(_) => return Err(unexpected()),
@@ -380,8 +398,7 @@ impl Mapi {
         Ok(rows)
     }
 
-    /// The oldest rows of that queue, among them messages that came back and whose notifications are unread. At most so many, and at
-    /// most 64.
+    /// The oldest rows of that queue, among them messages that came back and whose notifications are unread. At most so many.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), sundown_client::Error> {
@@ -393,8 +410,7 @@ impl Mapi {
     /// # }
     /// ```
     pub fn queue_begins(&self, profile: Option<&str>, limit: u32) -> Result<Vec<QueueRow>, Error> {
-        let action = QueueAction::List { all: false, after: 0, limit };
-        Ok(self.library.queue_page(profile, &action)?.0)
+        self.library.queue_begins(profile, limit)
     }
 
     /// An entry of the outgoing queue, with all its recipients.

@@ -317,7 +317,9 @@ fn truth(request: &Request) -> Reply {
         Request::DeleteProfile { .. } => Reply::ProfileDeleted(Deletion::Done),
         Request::Broker => Reply::Broker(Box::default()),
         Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
-        Request::Health { .. } => Reply::Health { sessions: Vec::new(), next: None },
+        Request::Health { .. } => {
+            Reply::Health { sessions: Vec::new(), next: None, requests: None }
+        }
         Request::Reload { .. } => reloaded(),
         Request::MessageId { .. } => Reply::MessageId(Some("<1@host>".into())),
         Request::Unadvise { .. }
@@ -366,7 +368,7 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::default()),
         Reply::Ticket(Ticket(Blob(vec![1]))),
         Reply::StatusPage { status: Box::new(status()), next: None },
-        Reply::Health { sessions: Vec::new(), next: None },
+        Reply::Health { sessions: Vec::new(), next: None, requests: None },
         reloaded(),
         Reply::MessageId(None),
     ];

@@ -109,6 +109,8 @@ pub enum Reply {
         sessions: Vec<SessionHealth>,
         /// The session behind which the next page begins; `None` at the end.
         next: Option<SessionId>,
+        /// How many requests were made since the broker started, refused ones included; `None` for a user who does not see all sessions.
+        requests: Option<u64>,
     },
     /// To a reload.
     Reloaded(Reloaded),

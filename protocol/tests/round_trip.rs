@@ -460,8 +460,16 @@ fn reply() -> impl Strategy<Value = Reply> {
         ticket().prop_map(Reply::Ticket),
         (status(), option::of(status_cursor()))
             .prop_map(|(status, next)| Reply::StatusPage { status: Box::new(status), next }),
-        (vec(health(), 0..3), option::of(any::<u64>().prop_map(SessionId)))
-            .prop_map(|(sessions, next)| Reply::Health { sessions, next }),
+        (
+            vec(health(), 0..3),
+            option::of(any::<u64>().prop_map(SessionId)),
+            option::of(any::<u64>())
+        )
+            .prop_map(|(sessions, next, requests)| Reply::Health {
+                sessions,
+                next,
+                requests
+            }),
         (any::<u32>(), reload())
             .prop_map(|(sessions, result)| Reply::Reloaded(Reloaded { sessions, result })),
         option::of(text()).prop_map(Reply::MessageId),

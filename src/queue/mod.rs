@@ -4,7 +4,7 @@ mod flush;
 mod select;
 
 pub(crate) use flush::hastened;
-pub(crate) use select::state;
+pub(crate) use select::{short, state};
 
 use std::process::ExitCode;
 
@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use sundown_client::{EntryId, Error, Mapi, QueueRow};
 
 use crate::cli::{Autostart, Context, QueueAction, QueueArguments, Selection};
+use crate::grid::{Column, Grid, column};
 use crate::output::{self, ago, until};
+use crate::terminal;
 
 pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
     let action = arguments.action.as_ref().unwrap_or(&QueueAction::List { all: false });
@@ -132,27 +134,104 @@ pub(crate) fn list(rows: &[QueueRow]) -> String {
     if rows.is_empty() {
         return "the queue is empty\n".into();
     }
+    match terminal::columns() {
+        Some(columns) => list_in(rows, columns),
+        None => whole_list(rows),
+    }
+}
+
+/// Elsewhere than on a terminal nothing is cut.
+fn whole_list(rows: &[QueueRow]) -> String {
     let rows: Vec<_> = rows
         .iter()
         .zip(select::short(rows))
         .map(|(row, short)| {
-            let first = row.recipients.first().map_or("", |r| r.address.as_str());
-            let more = match row.recipients.len() {
-                0 | 1 => String::new(),
-                n => format!(" +{}", n - 1),
-            };
             vec![
                 short,
                 row.state.name().into(),
                 ago(row.submitted),
                 row.next_attempt.map_or_else(|| "-".into(), |at| format!("in {}", until(at))),
-                format!("{first}{more}"),
+                to(row),
                 row.subject.clone(),
                 row.last_error.clone().unwrap_or_default(),
             ]
         })
         .collect();
     output::table(&["entry", "state", "age", "next try", "to", "subject", "last error"], &rows)
+}
+
+/// The first recipient, and how many more there are.
+pub(crate) fn to(row: &QueueRow) -> String {
+    let first = row.recipients.first().map_or("", |r| r.address.as_str());
+    match row.recipients.len() {
+        0 | 1 => first.to_owned(),
+        n => format!("{first} +{}", n - 1),
+    }
+}
+
+/// The columns on a terminal.
+const COLUMNS: [Column; 6] = [
+    column("entry", 8, 32),
+    column("state", 6, 12),
+    column("age", 4, 6),
+    column("next try", 4, 9),
+    column("to", 10, 40),
+    column("subject", 8, usize::MAX),
+];
+
+/// How many different errors stand below the list.
+const ERRORS: usize = 5;
+
+/// On a terminal each message is one line, with `…` where something is cut. Its error, which many have in common, stands below.
+fn list_in(rows: &[QueueRow], columns: usize) -> String {
+    let shorts = select::short(rows);
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .zip(&shorts)
+        .map(|(row, short)| {
+            let next =
+                row.next_attempt.map_or_else(|| "-".into(), |at| format!("in {}", until(at)));
+            let subject = terminal::plain(&row.subject);
+            let state = row.state.name().into();
+            vec![short.clone(), state, ago(row.submitted), next, terminal::plain(&to(row)), subject]
+        })
+        .collect();
+    let slices: Vec<&[String]> = cells.iter().map(Vec::as_slice).collect();
+    let grid = Grid::new(&COLUMNS, &slices, columns);
+    let clipped = |line: String| terminal::clip(&line, columns) + "\n";
+    let mut text = clipped(grid.heading(&COLUMNS));
+    for row in &cells {
+        text += &clipped(grid.line(row, |place, shown| match place {
+            1 => terminal::painted(&shown, &row[1]),
+            _ => shown,
+        }));
+    }
+    text + &errors(rows, &shorts, columns)
+}
+
+/// Each error once, with the first of the messages that have it.
+fn errors(rows: &[QueueRow], shorts: &[String], columns: usize) -> String {
+    let mut found: Vec<(&str, &str, usize)> = Vec::new();
+    for (row, short) in rows.iter().zip(shorts) {
+        let Some(error) = row.last_error.as_deref() else { continue };
+        match found.iter_mut().find(|(known, ..)| *known == error) {
+            Some((.., more)) => *more += 1,
+            None => found.push((error, short, 0)),
+        }
+    }
+    let mut text = String::new();
+    for (error, short, more) in found.iter().take(ERRORS) {
+        let others = if *more > 0 { format!(" and {more} more") } else { String::new() };
+        let sentence = terminal::plain(&format!("{short}{others}: {error}"));
+        text += &(format!(
+            "\n{}\n",
+            terminal::wrapped(&sentence, columns.saturating_sub(2)).join("\n  ")
+        ));
+    }
+    match found.len().saturating_sub(ERRORS) {
+        0 => text,
+        n => text + &format!("\n… and {n} other errors; `sundown queue show ENTRY` has each\n"),
+    }
 }
 
 fn show(row: &QueueRow, message_id: Option<String>) -> String {

@@ -129,7 +129,7 @@ fn ambiguous(short: &str, several: &[&QueueRow]) -> Error {
 }
 
 /// The short form of each entry: as many digits as tell all of them apart.
-pub(super) fn short(rows: &[QueueRow]) -> Vec<String> {
+pub(crate) fn short(rows: &[QueueRow]) -> Vec<String> {
     let mut all: Vec<_> = rows.iter().map(|row| digits(row.entry)).collect();
     let shown = all.clone();
     all.sort_unstable();

@@ -33,7 +33,6 @@ fn ask(mut stream: impl Read + Write, path: &str) -> (String, String) {
 fn figures(broker: &Broker) -> String {
     let (status, body) = ask(connect(broker), "/metrics");
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert!(body.ends_with("# EOF\n"), "{body}");
     body
 }
 
@@ -70,8 +69,10 @@ fn what_happens_is_in_the_figures() {
     let lines = [
         "sundown_sessions{state=\"active\"} 1".to_owned(),
         "sundown_members{state=\"attached\"} 1".to_owned(),
+        "sundown_queue_messages{profile=\"default\",state=\"queued\"} 0".to_owned(),
+        "sundown_transport_up{profile=\"default\",transport=\"maildir\"} 1".to_owned(),
         "sundown_members_left_total{reason=\"disconnected\"} 1".to_owned(),
-        "sundown_messages_total{outcome=\"sent\"} 1".to_owned(),
+        "sundown_messages_total{profile=\"default\",state=\"sent\"} 1".to_owned(),
         "sundown_limit{limit=\"members\"} 1024".to_owned(),
         "sundown_limit_used{limit=\"members\"} 1".to_owned(),
         "sundown_provider_calls_total{provider=\"maildir\",kind=\"transport\",call=\"EndMessage\",result=\"S_OK\"} 1"
@@ -98,11 +99,39 @@ fn what_waits_has_an_age() {
     shell.ok("logon");
     shell.submit(1, &home.message("waits"));
     figures_until("an age", &broker, |text| {
-        let age = text.lines().find_map(|l| l.strip_prefix("sundown_queue_oldest_seconds "));
-        let waits =
-            ["queued", "deferred"].map(|state| format!("sundown_queue{{state=\"{state}\"}} 1"));
+        let age = text.lines().find_map(|l| {
+            l.strip_prefix("sundown_queue_oldest_message_age_seconds{profile=\"default\"} ")
+        });
+        let waits = ["queued", "deferred"].map(|state| {
+            format!("sundown_queue_messages{{profile=\"default\",state=\"{state}\"}} 1")
+        });
         waits.iter().any(|line| has(text, line)) && age.is_some_and(|age| age != "0")
     });
+}
+
+/// The text format is for whoever asks for nothing, `OpenMetrics` for whoever accepts it.
+///
+/// design §2
+#[test]
+fn figures_come_in_the_format_that_is_asked_for() {
+    let home = Home::with_settings(ANY_PORT);
+    let broker = home.serve();
+    let answer = |accept: &str| {
+        let mut stream = connect(&broker);
+        write!(stream, "GET /metrics HTTP/1.1\r\n{accept}\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, and its end");
+        answer
+    };
+    let open = answer("Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n");
+    assert!(open.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{open}");
+    assert!(open.ends_with("# EOF\n") && has(&open, "# TYPE sundown_requests counter"), "{open}");
+    for accept in ["", "Accept: text/plain\r\n", "Accept: */*\r\n"] {
+        let plain = answer(accept);
+        assert!(plain.contains("Content-Type: text/plain; version=0.0.4"), "{plain}");
+        assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
+        assert!(has(&plain, "# TYPE sundown_requests_total counter"), "{plain}");
+    }
 }
 
 /// What comes beside a request is no reason to lose the answer: a body, or a head that is too long. The connection ends in order.

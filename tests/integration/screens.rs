@@ -142,12 +142,12 @@ fn the_screen_follows_the_broker_and_the_terminal() {
     for _ in 0..20 {
         shell.ok("logon");
     }
-    watch.shows("… 8 more members");
+    watch.shows("… 10 more");
     let mark = watch.mark();
     watch.resize(30, 24);
     watch.shows_after(mark, "30×24, needs 40×12");
     watch.resize(80, 12);
-    watch.shows_after(mark, "… 19 more members");
+    watch.shows_after(mark, "… 18 more");
 
     let mark = watch.mark();
     broker.terminate();
@@ -161,6 +161,191 @@ fn the_screen_follows_the_broker_and_the_terminal() {
     assert!(shown.starts_with(ENTER) && shown.ends_with(LEAVE), "{shown:?}");
     assert!(!shown.contains("\x1b[2J"), "it is cleared: {shown:?}");
     assert!(watch.echoes());
+}
+
+/// A text without what a terminal obeys.
+fn without_sequences(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => drop(rest.by_ref().skip(1).find(|c| ('\x40'..='\x7e').contains(c))),
+            _ => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// The lines of each screen that was drawn, without colours.
+fn frames(shown: &str) -> Vec<Vec<String>> {
+    let frames = shown.split("\x1b[H").skip(1);
+    let lines = |frame: &str| {
+        frame.split('\n').map(|l| without_sequences(l.trim_end_matches('\r'))).collect()
+    };
+    frames.map(lines).collect()
+}
+
+/// What is done to a message of the queue is asked first, and only a yes does it. What came of it is said.
+///
+/// design §8
+#[test]
+fn a_message_is_changed_from_the_screen_after_a_question() {
+    let (home, broker) = stuck();
+    let entry = deferred(&home, &broker);
+    let state = || home.run(&["queue", "show", &entry, "--json"]).ok().json()["state"].clone();
+    let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
+    watch.shows("[sessions 1]");
+    let mut press = |keys: &str, words: &str| {
+        let mark = watch.mark();
+        watch.type_in(keys);
+        watch.shows_after(mark, words);
+    };
+    press("a", "choose a message first");
+    press("\t", "[queue 1]");
+    let short = &entry[8..16];
+    press("a", &format!("abort {short}? y/n"));
+    press("n", "nothing was changed");
+    press("a", &format!("abort {short}? y/n"));
+    // The first key answers; the one behind it asks nothing by itself.
+    press("\x1b[B", "nothing was changed");
+    assert_eq!(state(), "deferred");
+    press("H", &format!("hold {short}? y/n"));
+    press("y", &format!("hold of {short}: held"));
+    assert_eq!(state(), "held");
+    press("R", &format!("release {short}? y/n"));
+    press("y", &format!("release of {short}: "));
+    assert_ne!(state(), "held");
+    std::fs::remove_file(home.data().join("default/blocked")).expect("it is in the way");
+    press("r", &format!("retry {short}? y/n"));
+    press("y", &format!("retry of {short}: "));
+    broker.until("the message", || state() == "sent");
+    press("", "the queue is empty");
+    watch.type_in("q");
+    assert_eq!(watch.wait().0.code(), Some(0));
+}
+
+/// The chosen row is moved by keys, and the list scrolls with it; help, orders, a pause and the other views are there.
+///
+/// design §8
+#[test]
+fn keys_move_through_the_screen() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    for _ in 0..20 {
+        shell.ok("logon");
+    }
+    let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
+    watch.shows("> session 1");
+    watch.shows("sent 0/min, ");
+    watch.shows(", requests ");
+    let mut press = |keys: &str, words: &str| {
+        let mark = watch.mark();
+        watch.type_in(keys);
+        watch.shows_after(mark, words);
+    };
+    press("j", ">   store");
+    press("\x1b[A", "> session 1");
+    press("\x1b[F", "above");
+    press("\x1b[H", "… 10 more");
+    press("\x1b[6~", ">   member");
+    press("\x1b[5~", "> session 1");
+    press("s", "by profile");
+    press("?", "the next view: sessions, queue, transports");
+    press("x", "[sessions 1]");
+    press("\t\t", "[transports 1]");
+    press("\t", "[sessions 1]");
+    press("\x1b[Z", "[transports 1]");
+    press("\t", "[sessions 1]");
+    press("p", "paused");
+    shell.ok("logon");
+    broker_has(&home, 21);
+    press("j", "shared, 20 members");
+    press("p", "shared, 21 members");
+    watch.type_in("q");
+    assert_eq!(watch.wait().0.code(), Some(0));
+}
+
+fn broker_has(home: &Home, members: usize) {
+    home.status_until("the members", |status| {
+        status["sessions"][0]["members"].as_array().is_some_and(|all| all.len() == members)
+    });
+}
+
+/// No line is wider than the terminal, whatever names there are: what is cut ends in `…`, and what the terminal would obey is shown.
+///
+/// design §8
+#[test]
+fn the_screen_is_never_wider_than_the_terminal() {
+    let (home, broker) = stuck();
+    let odd = "a\u{202e}b\u{200b}c\u{9b}31md日本語 ".repeat(8);
+    let message = format!("To: anna@localhost\r\nSubject: {odd}\r\n\r\nhello\r\n");
+    home.run_with(&["send", "--json"], &message).ok();
+    broker.until("the deferral", || home.status()["queue"]["deferred"] == 1);
+    for (columns, rows) in [(80, 24), (40, 12), (132, 43)] {
+        let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
+        watch.shows("[sessions 1]");
+        watch.resize(columns, rows);
+        for (keys, words) in
+            [("\t", "[queue 1]"), ("a", "y/n"), ("n\t", "[transports 1]"), ("?", "any key")]
+        {
+            let mark = watch.mark();
+            watch.type_in(keys);
+            watch.shows_after(mark, words);
+        }
+        watch.type_in("q");
+        assert_eq!(watch.wait().0.code(), Some(0));
+        let shown = watch.shown();
+        // Those that were drawn before its size was heard of are 80 columns wide.
+        let all = frames(&shown);
+        let drawn = &all[all.len() - 3..];
+        let mut cut = 0;
+        for line in all.iter().flatten() {
+            let unseen = |c: char| sundown_protocol::seen::is_unseen(c);
+            assert!(!line.contains(unseen), "{line:?}");
+        }
+        for frame in drawn {
+            assert!(frame.len() <= usize::from(rows), "{frame:?}");
+            for line in frame {
+                assert!(
+                    unicode_width::UnicodeWidthStr::width(line.as_str()) <= columns.into(),
+                    "{line:?}"
+                );
+            }
+        }
+        cut += all.iter().flatten().filter(|line| line.contains('…')).count();
+        assert!(cut > 0, "nothing was cut at {columns} columns");
+        // What is behind a full line would clear its last character.
+        assert!(!shown.contains("…\x1b[K"), "{columns}: {shown:?}");
+    }
+}
+
+/// On a terminal each message of the queue is one line that fits, and an error that many have in common stands once below.
+///
+/// design §8
+#[test]
+fn the_queue_fits_a_terminal() {
+    let (home, broker) = stuck();
+    let subject = "a subject that says a lot, and more than there is room for on one line";
+    for n in 0..3 {
+        home.run_with(
+            &["send", "--to", &format!("somebody.with.a.name.{n}@localhost"), "--subject", subject],
+            "hi\n",
+        )
+        .ok();
+    }
+    broker.until("the deferral", || home.status()["queue"]["deferred"].as_u64() >= Some(1));
+    let mut list = Terminal::run(home.command(&["queue"]), Output::Here);
+    assert!(list.wait().0.success());
+    let shown = without_sequences(&list.shown());
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+    assert!(lines[0].starts_with("entry ") && lines[0].ends_with("subject"), "{lines:#?}");
+    assert!(lines[1..4].iter().all(|line| line.ends_with('…')), "{lines:#?}");
+    assert_eq!(lines[4], "", "{lines:#?}");
+    assert_eq!(shown.matches("blocked").count(), 1, "{lines:#?}");
+    // Elsewhere nothing is cut.
+    assert!(home.run(&["queue"]).ok().output.contains(subject));
 }
 
 /// Whatever ends the screen, the terminal is as it was before.

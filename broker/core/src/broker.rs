@@ -277,9 +277,17 @@ impl Broker {
             clocks: _,
             made: _,
         } = self;
-        let Peers { connections, processes } = peers;
-        let Queues { engines, closed, flights, giving_up, finals: _, paces: _, running: _ } =
-            queues;
+        let Peers { connections, processes, requests_made: _ } = peers;
+        let Queues {
+            engines,
+            closed,
+            flights,
+            giving_up,
+            finals: _,
+            tally: _,
+            paces: _,
+            running: _,
+        } = queues;
         let Sessions { all, joinable, members, grants, ends, doomed, looks, .. } = sessions;
         assert!(looks.is_empty(), "profiles are looked at: {looks:?}");
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
@@ -368,11 +376,19 @@ impl Broker {
             made: _,
             stopping: _,
         } = self;
-        let Peers { connections, processes } = peers;
+        let Peers { connections, processes, requests_made: _ } = peers;
         // What `status` shows of queues, and when waiting messages are given up and how many notifications were forwarded, by profile
         // (design §3.18).
-        let Queues { engines, flights, closed: _, giving_up: _, finals: _, paces: _, running: _ } =
-            queues;
+        let Queues {
+            engines,
+            flights,
+            closed: _,
+            giving_up: _,
+            finals: _,
+            tally: _,
+            paces: _,
+            running: _,
+        } = queues;
         // What `status` shows of sessions that could not start.
         let Sessions { all, joinable, members, grants, ends, doomed, looks, .. } = sessions;
         let Sessions { failed: _, departures: _, .. } = sessions;

@@ -25,6 +25,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let cost = (!request.is_free()).then_some(bytes as u64);
+        self.peers.requests_made += 1;
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
         match self.departure(asker.process) {
             Departure::Doing if !self.is_hosts_do(asker, &request) => {

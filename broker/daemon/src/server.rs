@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -162,7 +163,8 @@ impl Server {
         let users = Users::new(places.accounts.clone(), Arc::clone(&waker));
         let profiles = Profiles::new(places, Arc::clone(&waker));
         let listen = loaded.metrics.as_ref().map(|listen| locations.metrics(listen));
-        let measured = listen.map(|listen| serve_metrics(listen, facts.started, &waker));
+        let measured =
+            listen.map(|listen| serve_metrics(listen, (facts.started, &locations.data), &waker));
         let measured = measured.transpose().map_err(system("start a thread for metrics"))?;
         let (metrics, asked) = measured.unzip();
         let (workers, answers) = Workers::new(registry, waker, metrics.clone());
@@ -794,9 +796,13 @@ fn tell_of(previous: &Previous) {
 /// The figures, and the questions for them that the loop answers.
 type Measured = (Arc<Metrics>, Receiver<Sender<Figures>>);
 
-fn serve_metrics(listen: Listen, started: u64, waker: &Arc<Waker>) -> io::Result<Measured> {
+fn serve_metrics(
+    listen: Listen,
+    (started, data): (u64, &Path),
+    waker: &Arc<Waker>,
+) -> io::Result<Measured> {
     let (asking, asked) = Asking::new(Arc::clone(waker));
-    let metrics = Metrics::new(started);
+    let metrics = Metrics::new(started, data.to_owned());
     metrics::serve(listen, Arc::clone(&metrics), asking)?;
     Ok((metrics, asked))
 }

@@ -389,7 +389,7 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::new(broker_status())),
         Reply::Ticket(ticket()),
         Reply::StatusPage { status: Box::new(status()), next: Some(CURSOR) },
-        Reply::Health { sessions: vec![health()], next: Some(SessionId(7)) },
+        Reply::Health { sessions: vec![health()], next: Some(SessionId(7)), requests: Some(5) },
         Reply::Reloaded(Reloaded { sessions: 2, result: reloads().remove(2) }),
         Reply::MessageId(Some("<1@host>".into())),
     ]

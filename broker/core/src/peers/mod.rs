@@ -28,6 +28,8 @@ use crate::peers::quota::Quota;
 pub(crate) struct Peers {
     pub(crate) connections: NumberMap<ConnectionId, Connection>,
     pub(crate) processes: Processes,
+    /// How many requests were made since the start, those that were refused included.
+    pub(crate) requests_made: u64,
 }
 
 /// Whether the asker hears the answer to a request that was given back.

@@ -64,6 +64,8 @@ pub(crate) struct Engine {
     /// and close meanwhile.
     pub(crate) slot: u64,
     path: PathBuf,
+    /// The profile whose session opened it. In figures its queue stands under that one's name.
+    pub(crate) profile: String,
     pub(crate) write: LaneId,
     pub(crate) read: LaneId,
     /// The store's number, once it is open.
@@ -124,8 +126,17 @@ pub(crate) struct Engine {
 /// The queue of a store when it was closed. Nothing changes it until the store is opened again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClosedStore {
+    /// The profile whose session opened it.
+    pub(crate) profile: String,
     pub(crate) queue: [u64; 9],
     pub(crate) waiting_for_mail: u64,
+}
+
+impl ClosedStore {
+    /// Whether nothing waits in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue == [0; 9] && self.waiting_for_mail == 0
+    }
 }
 
 /// A known submission.
@@ -248,13 +259,14 @@ impl Engine {
     pub(crate) fn new(
         id: EngineId,
         slot: u64,
-        path: PathBuf,
+        (path, profile): (PathBuf, String),
         (write, read): (LaneId, LaneId),
     ) -> Self {
         Self {
             id,
             slot,
             path,
+            profile,
             write,
             read,
             uid: None,
@@ -449,6 +461,7 @@ impl Engine {
     pub(crate) fn left(&self) -> Option<ClosedStore> {
         let is_known = self.uid.is_some() && !self.is_lost();
         is_known.then(|| ClosedStore {
+            profile: self.profile.clone(),
             queue: self.counts.map(|count| count.max(0) as u64),
             waiting_for_mail: self.no_mail.max(0) as u64,
         })
@@ -677,7 +690,7 @@ impl Engine {
         self.rests_until.filter(|until| now < *until)
     }
 
-    /// Counts an entry under its present state. Returns the final state if it has just become final.
+    /// Counts an entry under its present state. Returns the state if it has just become final, or was deferred.
     pub(crate) fn recount(&mut self, record: u128) -> Option<SubmissionState> {
         let entry = self.entries.get_mut(&record)?;
         let now = entry.state();
@@ -686,7 +699,7 @@ impl Engine {
         self.count(before, now, no_mail)
     }
 
-    /// Moves a submission from the state under which it was counted to its stored state.
+    /// Moves a submission from the state under which it was counted to its stored state, as [`recount`](Self::recount) does.
     pub(crate) fn moved(
         &mut self,
         before: SubmissionState,
@@ -709,7 +722,7 @@ impl Engine {
             return (!before.is_final()).then_some(now);
         }
         self.counts[now as usize] += 1;
-        None
+        (now == SubmissionState::Deferred && before != now).then_some(now)
     }
 
     /// Adds the store's submissions by state, without the final ones.
@@ -768,6 +781,7 @@ impl Engine {
             // Facts of the store, until it is closed.
             clock: _,
             slot: _,
+            profile: _,
             newest: _,
             write: _,
             read: _,

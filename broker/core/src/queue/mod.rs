@@ -9,6 +9,7 @@ pub(crate) mod giving_up;
 pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod settle;
+pub(crate) mod tally;
 pub(crate) mod untold;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::queue::engines::Engines;
 use crate::queue::flight::Flight;
 use crate::queue::giving_up::GivingUp;
 use crate::queue::pace::Minute;
+use crate::queue::tally::Tally;
 
 /// The queues of all stores.
 #[derive(Debug, Default)]
@@ -39,4 +41,6 @@ pub(crate) struct Queues {
     pub(crate) paces: BTreeMap<String, Minute>,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
+    /// What has happened in each profile since the start.
+    pub(crate) tally: Tally,
 }

@@ -44,7 +44,9 @@ fn reload(world: &mut World, member: Member) -> (u32, Reload) {
 fn health(world: &mut World, at: ConnectionId) -> Vec<SessionHealth> {
     let (mut after, mut all) = (SessionId(0), Vec::new());
     loop {
-        let Ok(Reply::Health { sessions, next }) = world.call(at, Request::Health { after }) else {
+        let Ok(Reply::Health { sessions, next, requests: _ }) =
+            world.call(at, Request::Health { after })
+        else {
             panic!("a health")
         };
         all.extend(sessions);

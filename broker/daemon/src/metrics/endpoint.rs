@@ -24,7 +24,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use sundown_core::Figures;
 
-use super::Metrics;
+use super::{Format, Metrics};
 use crate::socket::listens;
 
 /// How long one connection may take, and how long the loop may take to answer.
@@ -315,9 +315,8 @@ impl Desk {
         }
         match (asked, self.figures.get_or_insert_with(|| self.asking.ask())) {
             (_, Err(NoAnswer)) => answer(UNAVAILABLE, plain, "the loop does not answer\n"),
-            (Asked::Metrics, Ok(figures)) => {
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                answer("200 OK", kind, &self.metrics.text(figures))
+            (Asked::Metrics(format), Ok(figures)) => {
+                answer("200 OK", format.media(), &self.metrics.text(figures, *format))
             }
             (_, Ok(figures)) if figures.stopping => answer(UNAVAILABLE, plain, "stopping\n"),
             (_, Ok(_)) => answer("200 OK", plain, "ok\n"),
@@ -420,7 +419,7 @@ impl Head {
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
-    Metrics,
+    Metrics(Format),
     Health,
     /// Something that is answered with this status.
     Else(&'static str),
@@ -438,7 +437,11 @@ fn asked(head: &[u8]) -> Option<Asked> {
     let path = request.path.unwrap_or_default();
     let path = path.split_once('?').map_or(path, |(path, _)| path);
     Some(match (request.method, path) {
-        (Some("GET"), "/metrics") => Asked::Metrics,
+        (Some("GET"), "/metrics") => {
+            let accepts = |h: &&httparse::Header<'_>| h.name.eq_ignore_ascii_case("accept");
+            let accept = request.headers.iter().find(accepts).map_or(&b""[..], |h| h.value);
+            Asked::Metrics(Format::accepted(accept))
+        }
         (Some("GET"), "/healthz") => Asked::Health,
         (Some("GET"), _) => Asked::Else("404 Not Found"),
         _ => Asked::Else("405 Method Not Allowed"),
@@ -464,9 +467,15 @@ mod tests {
     #[test]
     fn a_request_is_read_as_far_as_its_head_goes() {
         let of = |head: &str| asked(head.as_bytes());
-        assert_eq!(of("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Asked::Metrics));
-        assert_eq!(of("GET /metrics?x=1 HTTP/1.0\r\n\r\n"), Some(Asked::Metrics));
+        assert_eq!(
+            of("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+            Some(Asked::Metrics(Format::Plain))
+        );
+        assert_eq!(of("GET /metrics?x=1 HTTP/1.0\r\n\r\n"), Some(Asked::Metrics(Format::Plain)));
         assert_eq!(of("GET /healthz HTTP/1.1\r\n\r\n"), Some(Asked::Health));
+        let accepts =
+            "GET /metrics HTTP/1.1\r\naccept: application/openmetrics-text;q=0.5,*/*\r\n\r\n";
+        assert_eq!(of(accepts), Some(Asked::Metrics(Format::Open)));
         assert_eq!(of("GET /metrics HTTP/1.1\r\nHost:"), None);
         let refused = |head| matches!(of(head), Some(Asked::Else(_)));
         assert!(refused("GET / HTTP/1.1\r\n\r\n") && refused("POST /metrics HTTP/1.1\r\n\r\n"));
@@ -493,7 +502,7 @@ mod tests {
         let head = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nmore";
         for cut in 0..=head.len() {
             let asked = asked_in(&[&head[..cut], &head[cut..]]);
-            assert_eq!(asked, Some(Asked::Metrics), "cut at {cut}");
+            assert_eq!(asked, Some(Asked::Metrics(Format::Plain)), "cut at {cut}");
         }
         assert_eq!(asked_in(&[&head[..20], &head[20..30]]), None, "its end does not come");
     }
@@ -506,7 +515,11 @@ mod tests {
             for size in [1, 7, 1_000, 1_024, 4_000, length] {
                 let pieces: Vec<_> = head.as_bytes().chunks(size).collect();
                 let asked = asked_in(&pieces).expect("a request");
-                assert_eq!(asked == Asked::Metrics, fits, "{length} bytes in pieces of {size}");
+                assert_eq!(
+                    asked == Asked::Metrics(Format::Plain),
+                    fits,
+                    "{length} bytes in pieces of {size}"
+                );
             }
         }
     }

@@ -492,7 +492,11 @@ impl Broker {
                 self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
             }
             Err(error) => {
-                provider.note_outcome(turn.tick.millis(), false, &error.message);
+                let at = turn.tick.millis();
+                provider.note_outcome(at, false, &error.message);
+                if provider.kind == ProviderType::Transport && provider.is_in_use() {
+                    self.queues.tally.used(&session.key.profile, &provider.name, false, at);
+                }
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
                 self.timers.clear(Timer::Logon(id, place));
                 let default_store = session.engines().next().map(|(_, engine)| engine);

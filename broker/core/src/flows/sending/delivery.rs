@@ -32,6 +32,7 @@ use crate::ground::timers::Timer;
 use crate::providers::ask::{Ask, Done, Prepared, Results, Updated};
 use crate::providers::calls::Caller;
 use crate::providers::view::{Provider, ProviderState, Reach};
+use crate::queue::Queues;
 use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::{Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
@@ -578,7 +579,11 @@ impl Broker {
     ) {
         let at = turn.tick.millis();
         if let Some(session) = self.sessions.all.get_mut(id) {
-            session.providers[place].note_outcome(at, worked, text);
+            let provider = &mut session.providers[place];
+            provider.note_outcome(at, worked, text);
+            if provider.is_in_use() {
+                self.queues.tally.used(&session.key.profile, &provider.name, worked, at);
+            }
         }
     }
 
@@ -733,11 +738,15 @@ impl Broker {
 
     /// Notes a submission's new state in the counts and with the members it belongs to.
     fn noticed(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let Some(engine) = self.queues.engines.get_mut(id) else { return };
-        if let Some(now_final) = engine.recount(record) {
-            self.queues.finals[now_final as usize] += 1;
+        let Queues { engines, finals, tally, .. } = &mut self.queues;
+        let Some(engine) = engines.get_mut(id) else { return };
+        let now = engine.recount(record);
+        let entry = engine.entries.get(&record);
+        if let Some((now, entry)) = now.zip(entry) {
+            finals[now as usize] += u64::from(now.is_final());
+            tally.became(&entry.submission.profile, now);
         }
-        if let Some(state) = engine.entries.get(&record).map(Entry::state) {
+        if let Some(state) = entry.map(Entry::state) {
             self.tell_owners((id, record), state, turn);
         }
     }

@@ -12,7 +12,7 @@ use crate::ground::provider::{ProviderError, ProviderSpec, ProviderType, Scope, 
 use crate::ground::timers::Timer;
 use crate::providers::ask::{Ask, Due, Ready};
 use crate::providers::calls::Caller;
-use crate::queue::engine::{ClosedStore, Engine};
+use crate::queue::engine::Engine;
 use crate::queue::giving_up::Unsent;
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterLogon};
@@ -36,7 +36,7 @@ impl Broker {
     ) -> EngineId {
         let id = match self.queues.engines.at(&spec.path) {
             Some(id) => id,
-            None => self.open_engine(spec, turn),
+            None => self.open_engine(session, spec, turn),
         };
         let engine = self.queues.engines.get_mut(id).expect("listed engines exist");
         let was_closing = engine.attach(session);
@@ -49,7 +49,15 @@ impl Broker {
         id
     }
 
-    fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
+    fn open_engine(
+        &mut self,
+        session: SessionId,
+        spec: &ProviderSpec,
+        turn: &mut Turn,
+    ) -> EngineId {
+        let profile = self.sessions.all.get(&session).map(|session| session.key.profile.clone());
+        let profile = profile.unwrap_or_default();
+        self.queues.tally.know(&profile);
         let id = EngineId(self.number());
         let mut lane = || self.providers.open(ProviderType::Store, &spec.name);
         let (write, read) = (lane(), lane());
@@ -62,7 +70,7 @@ impl Broker {
         let taken: BTreeSet<_> = self.queues.engines.values().map(|e| e.slot).collect();
         let slot = (0..).zip(&taken).find(|(slot, taken)| slot != *taken);
         let slot = slot.map_or(taken.len() as u64, |(slot, _)| slot);
-        let engine = Engine::new(id, slot, spec.path.clone(), (write, read));
+        let engine = Engine::new(id, slot, (spec.path.clone(), profile), (write, read));
         self.queues.engines.insert(engine);
         self.log_engine_on(id, turn);
         id
@@ -316,7 +324,7 @@ impl Broker {
         let Some(engine) = self.queues.engines.remove(id) else { return };
         self.timers.clear(Timer::Due(id));
         self.timers.clear(Timer::Idle(id));
-        if let Some(left) = engine.left().filter(|left| *left != ClosedStore::default()) {
+        if let Some(left) = engine.left().filter(|left| !left.is_empty()) {
             self.queues.closed.insert(engine.path().to_owned(), left);
         }
         self.close_lane(engine.write, turn);

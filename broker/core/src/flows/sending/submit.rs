@@ -385,8 +385,10 @@ impl Broker {
             }
             (Doubt::Changed(_), Err(_)) => {}
             (Doubt::Changed(from), Ok(OneSubmission(submission))) => {
-                if let Some(now_final) = state.moved(from, &submission) {
-                    self.queues.finals[now_final as usize] += 1;
+                let now = state.moved(from, &submission);
+                if let Some(now) = now.filter(|now| now.is_final()) {
+                    self.queues.finals[now as usize] += 1;
+                    self.queues.tally.became(&submission.profile, now);
                 }
                 self.tell_owners((engine, record), submission.state(), turn);
             }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::reply::LimitStatus;
+use sundown_protocol::reply::{LimitStatus, SubmissionState};
 
 use crate::broker::Broker;
 use crate::ground::event::{EngineId, Turn};
-use crate::ground::provider::ProviderError;
+use crate::ground::provider::{ProviderError, ProviderType};
 use crate::providers::ask::{self, Ask};
 use crate::providers::calls::Caller;
 use crate::queue::engine::Engine;
+use crate::queue::tally::{Happened, TRANSPORTS, Used};
 use crate::sessions::member::MemberState;
+use crate::sessions::session::Session;
 
 /// The figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,12 +33,46 @@ pub struct Figures {
     pub waiting_for_mail_member: u64,
     /// When the oldest message in the queue was submitted, in milliseconds since 1970, as of the stores' last answers.
     pub oldest: Option<u64>,
+    /// The queue and the transports of each profile that had an open store, by its name. From the hundredth profile on they stand
+    /// together under `(others)`, without their transports.
+    pub profiles: BTreeMap<String, ProfileFigures>,
+    /// Requests since the broker started, those that were refused included.
+    pub requests: u64,
     /// Members that have left since the broker started, in the order of [`DEPARTURES`].
     pub departures: [u64; 5],
     /// Limits, and how much of each is used.
     pub limits: Vec<LimitStatus>,
     /// Whether the broker is stopping.
     pub stopping: bool,
+}
+
+/// The figures of one profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileFigures {
+    /// Submissions by state, in the order of [`SubmissionState::ALL`](sundown_protocol::reply::SubmissionState::ALL); final ones
+    /// since the broker started. Those that wait are counted in the profile that opened their store, if several share one.
+    pub queue: [u64; 9],
+    /// How often a message was deferred since the broker started.
+    pub deferrals: u64,
+    /// When the oldest message that waits was submitted, in milliseconds since 1970, as of the stores' last answers.
+    pub oldest: Option<u64>,
+    /// Its transports by name.
+    pub transports: BTreeMap<String, TransportFigures>,
+}
+
+/// The figures of one transport. All sessions of its profile count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransportFigures {
+    /// Whether its last use worked; `None` before the first.
+    pub works: Option<bool>,
+    /// When it was last used, in milliseconds since 1970.
+    pub used: Option<u64>,
+    /// When it last worked, in milliseconds since 1970.
+    pub worked: Option<u64>,
+    /// Whether a session has it now. Of a profile without a session its transports are known that were used.
+    pub has_session: bool,
+    /// Messages that it is handling.
+    pub in_flight: u64,
 }
 
 /// The reasons why members leave, in the order in which they are counted.
@@ -72,10 +108,87 @@ impl Broker {
             queue: self.queue_counts(),
             waiting_for_mail_member: self.waiting_for_mail(),
             oldest: oldest.filter_map(Engine::oldest).min(),
+            profiles: self.profile_figures(),
+            requests: self.peers.requests_made,
             departures: self.sessions.departures,
             limits: self.broker_status().limits,
             stopping: self.is_stopping(),
         }
+    }
+
+    fn profile_figures(&self) -> BTreeMap<String, ProfileFigures> {
+        let tally = &self.queues.tally;
+        let mut profiles = BTreeMap::new();
+        for (name, happened) in tally.profiles() {
+            let mut figures = ProfileFigures::default();
+            for (state, count) in SubmissionState::ALL.into_iter().zip(happened.became) {
+                if state.is_final() {
+                    figures.queue[state as usize] = count;
+                }
+            }
+            figures.deferrals = happened.became[SubmissionState::Deferred as usize];
+            profiles.insert(name.to_owned(), (figures, happened));
+        }
+        let mut add = |profile: &str, queue: &dyn Fn(&mut [u64; 9]), oldest: Option<u64>| {
+            if let Some((figures, _)) = profiles.get_mut(tally.name(profile)) {
+                queue(&mut figures.queue);
+                figures.oldest = figures.oldest.into_iter().chain(oldest).min();
+            }
+        };
+        for engine in self.queues.engines.values() {
+            let oldest = engine.oldest().filter(|_| engine.waits());
+            add(&engine.profile, &|queue| engine.add_counts(queue), oldest);
+        }
+        for closed in self.queues.closed.values() {
+            let counts = |queue: &mut [u64; 9]| {
+                for (sum, count) in queue.iter_mut().zip(closed.queue) {
+                    *sum += count;
+                }
+            };
+            add(&closed.profile, &counts, None);
+        }
+        let with_transports =
+            |(name, (mut figures, happened)): (String, (ProfileFigures, &Happened))| {
+                figures.transports = self.transport_figures(&name, happened);
+                (name, figures)
+            };
+        profiles.into_iter().map(with_transports).collect()
+    }
+
+    /// The transports of a profile: those of its sessions, or, without a session, those that were used.
+    fn transport_figures(
+        &self,
+        profile: &str,
+        happened: &Happened,
+    ) -> BTreeMap<String, TransportFigures> {
+        let used = |used: &Used| TransportFigures {
+            works: Some(used.works),
+            used: Some(used.at),
+            worked: used.worked,
+            ..TransportFigures::default()
+        };
+        let open = |session: &&Session| !session.closes() && !session.providers.is_empty();
+        let mut sessions = self.sessions.all.of_profile(profile).filter(open).peekable();
+        if sessions.peek().is_none() {
+            let of = |(name, of): (&String, &Used)| (name.clone(), used(of));
+            return happened.transports.iter().map(of).collect();
+        }
+        let mut transports: BTreeMap<String, TransportFigures> = BTreeMap::new();
+        for provider in sessions.flat_map(|session| &session.providers) {
+            if provider.kind != ProviderType::Transport || !provider.is_in_use() {
+                continue;
+            }
+            let has_room = transports.len() < TRANSPORTS;
+            if !has_room && !transports.contains_key(&provider.name) {
+                continue;
+            }
+            let figures = transports.entry(provider.name.clone()).or_insert_with(|| {
+                happened.transports.get(&provider.name).map(used).unwrap_or_default()
+            });
+            figures.has_session = true;
+            figures.in_flight += provider.in_flight as u64;
+        }
+        transports
     }
 
     /// Asks stores for the figures that the broker does not have. The answers appear in later figures.

@@ -282,7 +282,8 @@ impl Broker {
             debug_assert_eq!(*id, session.id);
             sessions.push(health);
         }
-        Reply::Health { sessions, next }
+        let requests = sees_all.then_some(self.peers.requests_made);
+        Reply::Health { sessions, next, requests }
     }
 
     fn session_health(&self, session: &Session, turn: &Turn) -> SessionHealth {
