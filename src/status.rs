@@ -61,8 +61,11 @@ pub(crate) fn of_provider<'a>(
     health: Option<&'a SessionHealth>,
     provider: &ProviderStatus,
 ) -> Option<&'a ProviderHealth> {
-    let mut all = health.into_iter().flat_map(|health| &health.providers);
-    all.find(|health| (health.kind, &health.name) == (provider.kind, &provider.name))
+    let all = health.into_iter().flat_map(|health| &health.providers);
+    let mut all =
+        all.filter(|health| (health.kind, &health.name) == (provider.kind, &provider.name));
+    // One that the profile does not have any more stands behind the one of its name that it has.
+    if provider.status.starts_with("leaving") { all.next_back() } else { all.next() }
 }
 
 /// `status` as JSON.

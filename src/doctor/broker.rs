@@ -18,7 +18,10 @@ use crate::status::{Said, of_provider, status_text};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a message may be deferred before a person should look at it.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(600);
+
+/// How long a transport may have messages without an answer before a person should know.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// The error that a store shows for a damaged message, whose state it shows as unknown.
 const DAMAGED: &str = "the message is damaged in the store and is not sent";
@@ -86,10 +89,13 @@ pub(super) fn providers(said: &Said) -> Vec<Finding> {
     for session in &said.status.sessions {
         let health = said.of(session);
         findings.extend(health.and_then(|health| of_version(session, health)));
-        for provider in &session.providers {
+        let in_use = session.providers.iter().filter(|p| !p.status.starts_with("leaving"));
+        for provider in in_use {
             count += 1;
             let fares = of_provider(health, provider);
             findings.extend(of_status(&session.profile, provider, fares));
+            let since = health.map(|health| health.profile.read);
+            findings.extend(fares.and_then(|fares| of_silence(&session.profile, fares, since)));
             let never = fares.is_some_and(|fares| fares.last.is_none());
             unused += usize::from(never && provider.kind == Resource::TransportProvider);
         }
@@ -97,7 +103,15 @@ pub(super) fn providers(said: &Said) -> Vec<Finding> {
     if findings.is_empty() {
         let text = match count {
             0 => "no session runs".to_owned(),
-            _ => format!("{count} in {} work{}", sessions(said.status.sessions.len()), but(unused)),
+            _ if unused == 0 => format!("{count} in {} work", sessions(said.status.sessions.len())),
+            _ => {
+                let works = count - unused;
+                format!(
+                    "{works} of {count} in {} work{}",
+                    sessions(said.status.sessions.len()),
+                    but(unused)
+                )
+            }
         };
         findings.push(Finding::ok("provider", text));
     }
@@ -115,15 +129,36 @@ fn but(unused: usize) -> String {
     }
 }
 
+/// A transport that has had messages for long without an answer of its server.
+fn of_silence(profile: &str, fares: &ProviderHealth, since: Option<u64>) -> Option<Finding> {
+    let since = fares.last.as_ref().map(|last| last.at).or(since)?;
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(since);
+    let silent = then.elapsed().unwrap_or_default() >= SILENT;
+    let (kind, name, flying) = (fares.kind.name(), &fares.name, fares.in_flight);
+    let messages = if flying == 1 { "1 message".to_owned() } else { format!("{flying} messages") };
+    let text = format!(
+        "{kind} {name} of profile {profile} has {messages} and has said nothing for {}",
+        output::ago(since)
+    );
+    let advice = format!(
+        "its `timeout` ends that; look at the host, the port and `security` of the profile: a server that expects TLS from the first byte \
+         says nothing without; `sundown profile check {profile}` tries it"
+    );
+    (silent && flying > 0).then(|| Finding::warning("provider", text, advice))
+}
+
 /// A session that does not use its profile's file as it is.
 fn of_version(session: &SessionStatus, health: &SessionHealth) -> Option<Finding> {
     let note = health.profile.note.as_ref()?;
     let name = &session.profile;
     let text = format!("a session of profile {name} does not use all of it: {note}");
-    let advice = format!(
-        "`sundown profile show {name}` says where a mistake is, `sundown profile reload {name}` uses the corrected file at once; other \
-         stores are opened when the session has ended: `sundown stop` ends it, and the next program begins another"
-    );
+    let advice = if note.contains("other stores") {
+        "mail in the present stores still goes out; when the session has ended, the next one opens the others: `sundown stop` ends it, and the \
+         next program begins another"
+            .to_owned()
+    } else {
+        format!("correct the file; `sundown profile reload {name}` uses it at once")
+    };
     Some(Finding::warning("profile", text, advice))
 }
 
@@ -196,7 +231,12 @@ pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
         }
     };
     let waiting = answer.said.status.waiting_for_mail_member;
-    let mut findings = of_rows(rows, SystemTime::now());
+    let has_worked = |profile: &str| {
+        let sessions = answer.said.status.sessions.iter().filter(|s| s.profile == profile);
+        let mut transports = sessions.filter_map(|s| answer.said.of(s)).flat_map(|h| &h.providers);
+        transports.any(|transport| transport.worked.is_some())
+    };
+    let mut findings = of_rows(rows, SystemTime::now(), has_worked);
     if waiting > 0 {
         let text = format!("{} for a program that logs on with mail", wait(waiting as usize));
         findings.push(Finding::warning("queue", text, "run one: `sundown send` logs on with mail"));
@@ -219,7 +259,7 @@ fn wait(count: usize) -> String {
     if count == 1 { "1 message waits".to_owned() } else { format!("{count} messages wait") }
 }
 
-fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
+fn of_rows(rows: &[QueueRow], now: SystemTime, has_worked: impl Fn(&str) -> bool) -> Vec<Finding> {
     let (damaged, rows): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_damaged(row));
     let of = |state| rows.iter().filter(move |row| row.state == state);
     let oldest = |state| of(state).min_by_key(|row| row.submitted);
@@ -253,7 +293,8 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
             wait(of(SubmissionState::Deferred).count()),
             output::ago(row.submitted)
         );
-        if now.duration_since(since).is_ok_and(|age| age >= LONG) {
+        let is_old = now.duration_since(since).is_ok_and(|age| age >= LONG);
+        if is_old || !has_worked(&row.profile) {
             let advice = format!(
                 "`sundown queue show {}` has all replies; `sundown queue flush` tries now",
                 row.entry
@@ -330,7 +371,7 @@ mod tests {
             row(6, Queued, 1),
         ];
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let found = of_rows(&rows, at(3601));
+        let found = of_rows(&rows, at(601), |_| true);
         let health: Vec<_> = found.iter().map(|finding| finding.health).collect();
         assert_eq!(health, [Health::Problem, Health::Warning, Health::Warning]);
         assert!(found[0].message.starts_with("2 messages wait"), "{found:?}");
@@ -339,15 +380,21 @@ mod tests {
             assert!(advice.contains(&format!("{entry:040x}")), "{finding:?}");
         }
         assert!(found[2].message.ends_with(": 450 later"), "{found:?}");
-        assert_eq!(of_rows(&rows[3..], at(3600)).pop().expect("deferred").health, Health::Ok);
-        assert_eq!(of_rows(&rows[5..], at(3600)), []);
+        assert_eq!(
+            of_rows(&rows[3..], at(600), |_| true).pop().expect("deferred").health,
+            Health::Ok
+        );
+        assert_eq!(of_rows(&rows[5..], at(600), |_| true), []);
+        // Where no transport has worked nobody knows whether the next try will.
+        let found = of_rows(&rows[4..], at(2), |_| false).pop().expect("deferred");
+        assert_eq!(found.health, Health::Warning);
     }
 
     #[test]
     fn what_came_back_is_told_while_its_notification_is_unread() {
         use SubmissionState::{Bounced, Queued};
         let rows = [row(1, Bounced, 5000), row(2, Bounced, 4000), row(3, Queued, 1)];
-        let found = of_rows(&rows, SystemTime::now());
+        let found = of_rows(&rows, SystemTime::now(), |_| true);
         let [found] = &found[..] else { panic!("one finding: {found:?}") };
         assert_eq!(found.health, Health::Warning);
         assert!(found.message.starts_with("2 messages came back"), "{found:?}");
@@ -367,6 +414,7 @@ mod tests {
         let found = of_rows(
             &[damaged(1, 2000), row(2, Unknown, 3000), damaged(3, 1000)],
             SystemTime::now(),
+            |_| true,
         );
         let [lost, doubtful] = &found[..] else { panic!("two findings: {found:?}") };
         assert_eq!((lost.health, doubtful.health), (Health::Problem, Health::Problem));

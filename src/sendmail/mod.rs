@@ -208,15 +208,16 @@ fn aliases(context: &Context) -> Result<(), Failure> {
     let profile = profile::load(name, &profile::places(context));
     let profile = profile.map_err(|e| Failure::new(Exit::Settings, e.to_string()))?;
     let count = profile.local.aliases.len() + usize::from(profile.local.default.is_some());
+    let aliases = if count == 1 { "1 alias".to_owned() } else { format!("{count} aliases") };
     let text = match &profile.local.file {
         Some(file) => {
-            format!("profile {name:?} has {count} aliases, with those of {}", file.display())
+            format!("profile {name:?} has {aliases}, with those of {}", file.display())
         }
         None => format!(
-            "profile {name:?} has {count} aliases, and reads no file of them; its [mail] aliases_file names one"
+            "profile {name:?} has {aliases}, and reads no file of them; its [mail] aliases_file names one"
         ),
     };
-    let text = format!("{text}; a change is used with the next session\n");
+    let text = format!("{text}; a change is used with the next message\n");
     output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
     let complaints = profile.local.complaints();
     let Some((last, others)) = complaints.split_last() else { return Ok(()) };
