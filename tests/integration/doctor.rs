@@ -205,7 +205,7 @@ fn what_keeps_mail_from_going_out_is_found() {
     broker.log_line("an attempt", |l| l["call"] == "UpdateSubmission");
     let findings = examined(&home, 1);
     only(&findings, "provider", "problem", &["transport maildir of profile stuck failed: "]);
-    only(&findings, "queue", "ok", &["1 message waits for another try"]);
+    only(&findings, "queue", "warning", &["1 message waits for another try"]);
     home.run(&["--profile", "stuck", "queue", "hold", entry]).ok();
     let findings = examined(&home, 1);
     only(&findings, "queue", "warning", &["until a user releases it"]);

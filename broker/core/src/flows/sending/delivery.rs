@@ -144,8 +144,8 @@ impl Broker {
             };
             let sender = &self.sessions.all[&session];
             if !self.is_fresh(sender, turn) {
-                self.look_at_file(session, turn);
-                continue;
+                // What is found lets the store's queue go on, from its beginning.
+                return self.look_at_file(session, turn);
             }
             let mut plan = sender.sender().plan(submission, clocks);
             if plan.disabled && self.revive_by_itself(session, turn) {
