@@ -62,6 +62,9 @@ impl Broker {
 
     #[inline]
     fn carry_out(&mut self, asker: Asker, request: Request, departure: Departure, turn: &mut Turn) {
+        if let Some(profile) = self.rights_to_look_at(asker, &request, turn) {
+            return self.look_for(&profile, (asker, request), turn);
+        }
         let watches = matches!(
             request,
             Request::Status | Request::StatusPage { .. } | Request::Broker | Request::Health { .. }
@@ -82,7 +85,6 @@ impl Broker {
                 self.check_counted(asker.process, Quota::RequestBytes)?;
             }
             if let Some(right) = right {
-                self.look_at_access(asker, about, turn);
                 refuse_beyond(right, &request)?;
             }
             self.dispatch(asker, request, turn)

@@ -10,6 +10,7 @@ pub(crate) mod table;
 use std::collections::BTreeMap;
 
 use sundown_protocol::reply::SessionStatus;
+use sundown_protocol::request::Request;
 use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::ground::numbers::NumberMap;
@@ -28,6 +29,8 @@ pub(crate) struct Look {
     pub(crate) word: Option<u64>,
     /// Requests to read the profile anew.
     pub(crate) askers: Vec<Asker>,
+    /// Requests of other users than the broker's own, whose rights the file may have changed, in order.
+    pub(crate) requests: Vec<(Asker, Box<Request>)>,
 }
 
 /// Sessions, and what belongs to them.

@@ -277,6 +277,34 @@ fn a_profile_that_is_written_anew_stays() {
     world.member(2);
 }
 
+/// A request that waits for the look is carried out behind those before it, and is paid for until then. Its process may have gone.
+#[test]
+fn requests_wait_for_the_look() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(7, Right::Session)];
+    let at = world.connect_as(2, 7);
+    let guest = world.logon(at);
+    for goes in [false, true] {
+        world.pass(millis(20));
+        world.hold_looks = true;
+        let open = Opening::Folder(0, Folder::Inbox);
+        let asked =
+            [0, 1].map(|_| world.ask(at, Request::Open { member: guest.id, what: open.clone() }));
+        world.settle();
+        assert!(asked.iter().all(|id| world.answer(at, *id).is_none()));
+        if goes {
+            world.disconnect(at);
+            world.end_process(2);
+        }
+        world.hold_looks = false;
+        world.settle();
+        if !goes {
+            assert!(asked.iter().all(|id| matches!(world.answer(at, *id), Some(Ok(_)))));
+        }
+    }
+    world.everybody_leaves();
+}
+
 /// Who may not do everything has the file looked at with each request; a logon that reads a new file has all sessions of the profile use
 /// it.
 #[test]
@@ -291,7 +319,6 @@ fn rights_are_looked_at() {
         let opened = world.try_open(guest, Opening::Folder(0, Folder::Inbox));
         opened.map(drop).map_err(|f| f.code)
     };
-    let _ = open(&mut world);
     assert_eq!(open(&mut world), Err(Code::E_NO_ACCESS));
     world.profile("default").access = vec![(7, Right::Session)];
     world.pass(millis(20));

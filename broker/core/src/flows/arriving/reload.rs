@@ -19,7 +19,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sundown_protocol::reply::{Reload, Reloaded, Reply};
-use sundown_protocol::{Code, Fault, MemberId, SessionId};
+use sundown_protocol::request::Request;
+use sundown_protocol::{Code, Fault, SessionId};
 
 use crate::broker::Broker;
 use crate::flows::arriving::logon::{changeable, provider};
@@ -113,20 +114,44 @@ impl Broker {
         }
     }
 
-    /// Looks at the profile's file for a request of another user: its `[access]` may be another one. The next request has that.
+    /// The profile whose file is to be looked at before a request of another user than the broker's own: its `[access]` may be another
+    /// one.
     #[inline]
-    pub(crate) fn look_at_access(
-        &mut self,
+    pub(crate) fn rights_to_look_at(
+        &self,
         asker: Asker,
-        member: Option<MemberId>,
+        request: &Request,
+        turn: &Turn,
+    ) -> Option<String> {
+        let uid = self.peers.of(asker)?.uid;
+        if !self.settings.binds(uid) || self.stopping.is_some() {
+            return None;
+        }
+        let stale = |session: &&Session| session.may_send() && !self.is_fresh(session, turn);
+        let session = match (request, request.member()) {
+            (Request::Reload { profile } | Request::Queue { profile: Some(profile), .. }, _) => {
+                self.sessions.all.of_profile(profile).find(stale)?
+            }
+            (_, Some(member)) => {
+                let member = self.sessions.members.get(&member)?;
+                self.sessions.all.get(&member.session).filter(stale)?
+            }
+            (_, None) => return None,
+        };
+        Some(session.key.profile.clone())
+    }
+
+    /// Has a request wait until a profile's file was looked at.
+    #[cold]
+    pub(crate) fn look_for(
+        &mut self,
+        profile: &str,
+        (asker, request): (Asker, Request),
         turn: &mut Turn,
     ) {
-        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
-        if self.settings.binds(uid)
-            && let Some(member) = member.and_then(|id| self.sessions.members.get(&id))
-        {
-            self.look_at_file(member.session, turn);
-        }
+        self.look_at(profile, turn);
+        let look = self.sessions.looks.entry(profile.to_owned()).or_default();
+        look.requests.push((asker, Box::new(request)));
     }
 
     /// Asks for a look at a profile's file, unless one is on its way.
@@ -199,6 +224,9 @@ impl Broker {
             let sessions = self.using(name).len() as u32;
             let reloaded = Reloaded { sessions, result: result.clone() };
             self.answer(asker, Ok(Reply::Reloaded(reloaded)), turn);
+        }
+        for (asker, request) in look.requests {
+            self.serve(asker, request, turn);
         }
     }
 
