@@ -100,6 +100,17 @@ pub struct ProviderError {
     pub effect: Effect,
     /// What the failure concerns.
     pub scope: Scope,
+    /// Whether a server was asked for it.
+    pub heard: Heard,
+}
+
+/// Whether a server was asked for what is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It was, or there is no server.
+    Now,
+    /// It was asked before and is left alone now: this is what it said then.
+    Before,
 }
 
 /// What a failed call has done.
@@ -137,13 +148,20 @@ impl ProviderError {
 
     /// An error with this code. The call has done nothing, and other calls may succeed.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), effect: Effect::Nothing, scope: Scope::Call }
+        let (effect, scope, heard) = (Effect::Nothing, Scope::Call, Heard::Now);
+        Self { code, message: message.into(), effect, scope, heard }
     }
 
     /// Marks the error as one of a call that may have been done.
     #[must_use]
     pub fn effect_unknown(self) -> Self {
         Self { effect: Effect::Unknown, ..self }
+    }
+
+    /// Marks the error as what a server said before, which was not asked again.
+    #[must_use]
+    pub fn heard_before(self) -> Self {
+        Self { heard: Heard::Before, ..self }
     }
 
     /// Marks the error as one of a transport's server as a whole.

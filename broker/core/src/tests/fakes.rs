@@ -430,6 +430,8 @@ pub(super) struct Wire {
     pub(super) broken: HashMap<String, Code>,
     /// Transports whose server refuses to talk, or has no certificate that is trusted.
     pub(super) shut: BTreeSet<String>,
+    /// Whether servers are left alone, and what they said before is said again.
+    pub(super) remembers: bool,
     /// Transports whose complete fails as a whole.
     pub(super) mute: BTreeSet<String>,
     /// What is said of a recipient that is refused.
@@ -451,7 +453,8 @@ impl Wire {
     /// Why a transport does not work.
     fn trouble(&self, transport: &str) -> Option<ProviderError> {
         let shut = self.shut.get(transport).map(|_| error(Code::E_NO_ACCESS).of_server());
-        shut.or_else(|| self.broken.get(transport).map(|code| error(*code)))
+        let trouble = shut.or_else(|| self.broken.get(transport).map(|code| error(*code)));
+        if self.remembers { trouble.map(ProviderError::heard_before) } else { trouble }
     }
 
     fn deliver(&mut self, transport: &str, record: u128, address: &str) {

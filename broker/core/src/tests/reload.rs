@@ -609,6 +609,22 @@ fn health_says_what_came_of_the_last_use() {
     assert_eq!(statuses(&mut world)[2], "relay available");
 }
 
+/// What a server said before, and was not asked again, is no use of it: the time stays that of when it said so.
+#[test]
+fn what_is_only_remembered_is_no_use() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    world.submit(member, "b@x");
+    let first = relay(&mut world, member.at).last.expect("it was used");
+    for remembers in [true, false] {
+        world.wire.remembers = remembers;
+        world.advance(secs(600));
+        let last = relay(&mut world, member.at).last.expect("it was used");
+        assert_eq!(last.at == first.at, remembers, "{last:?}");
+    }
+}
+
 /// A user sees the sessions of their own and those that they administer.
 #[test]
 fn health_is_for_those_who_may_see_it() {

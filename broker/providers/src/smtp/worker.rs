@@ -335,7 +335,9 @@ impl Shared {
                 Err(NoPermit::Refused(traces, _)) if dialer.has_another_password(&traces) => {
                     password = Password::Another;
                 }
-                Err(NoPermit::Down(error) | NoPermit::Refused(_, error)) => return Err(error),
+                Err(NoPermit::Down(error) | NoPermit::Refused(_, error)) => {
+                    return Err(error.heard_before());
+                }
                 Err(NoPermit::Unwanted) => return Err(unwanted()),
             }
         }

@@ -24,7 +24,7 @@ use crate::flows::sending::submit::waits;
 use crate::flows::working::advise::StoreNews;
 use crate::ground::event::{self, EngineId, LaneId, Turn};
 use crate::ground::provider::{
-    Effect, Intent, Outcome, ProviderError, Recipient, RecipientResult, Submission,
+    Effect, Heard, Intent, Outcome, ProviderError, Recipient, RecipientResult, Submission,
     SubmissionUpdate, Transmission,
 };
 use crate::ground::settings::Linger;
@@ -394,20 +394,20 @@ impl Broker {
                         Outcome::Unknown
                     }
                     _ if error.is_of_the_server() => {
-                        self.note_use((session, provider), false, &error.message, turn);
+                        self.note_failed_use((session, provider), &error, turn);
                         self.not_reached(session, provider, &error, turn);
                         Outcome::Offline
                     }
                     // The transport was not called.
                     Code::E_OFFLINE | Code::E_CANCEL => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
-                        self.note_use((session, provider), false, &error.message, turn);
+                        self.note_failed_use((session, provider), &error, turn);
                         self.reached(session, provider, turn);
                         self.refused_by(session, provider, &error.message, turn);
                         Outcome::Offline
                     }
                     _ => {
-                        self.note_use((session, provider), false, &error.message, turn);
+                        self.note_failed_use((session, provider), &error, turn);
                         self.reached(session, provider, turn);
                         Outcome::Later
                     }
@@ -567,6 +567,21 @@ impl Broker {
             outcome => rank(outcome) > 1,
         };
         self.note_use(view, works, &best.reply, turn);
+    }
+
+    /// Notes that a transport could not be used. What its server said before, and was not asked again, is known already.
+    pub(crate) fn note_failed_use(
+        &mut self,
+        (id, place): (SessionId, usize),
+        error: &ProviderError,
+        turn: &mut Turn,
+    ) {
+        let known = |provider: &Provider| provider.last.as_ref().is_some_and(|last| !last.worked);
+        let session = self.sessions.all.get(&id);
+        let is_known = session.is_some_and(|session| known(&session.providers[place]));
+        if error.heard == Heard::Now || !is_known {
+            self.note_use((id, place), false, &error.message, turn);
+        }
     }
 
     /// Notes what came of using a transport.

@@ -44,6 +44,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// How long a transport may take to say whether it works. After that it is handed a message without an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What is said of a transport that was asked whether it works, and does.
+pub(crate) const WORKS: &str = "it answers, and says that it takes mail";
+
 /// How many messages the schedule keeps for a transport that cannot be reached. They are tried first. The others are in the store
 /// alone; they are read when the transport can be reached or when the kept ones are gone.
 const KEPT: usize = if cfg!(test) { 3 } else { 128 };
@@ -163,9 +166,10 @@ impl Broker {
     ) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         let Some(Reach::Asked { tries, asked_by }) = reach else { return };
-        let worked = "it answers, and says that it takes mail";
-        let text = result.as_ref().err().map_or(worked, |error| &error.message);
-        self.note_use((id, place), result.is_ok(), text, turn);
+        match result {
+            Ok(_) => self.note_use((id, place), true, WORKS, turn),
+            Err(error) => self.note_failed_use((id, place), error, turn),
+        }
         match result {
             // It was asked again meanwhile, and that answer counts.
             Err(error) if error.is_of_the_server() && asked_by != asked => {}

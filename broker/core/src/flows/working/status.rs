@@ -10,6 +10,7 @@ use sundown_protocol::request::StatusCursor;
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
+use crate::flows::sending::reach::WORKS;
 use crate::ground::event::{Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
@@ -85,9 +86,10 @@ impl Broker {
             session.providers[place].validating = false;
         }
         let works = result.is_ok();
-        let worked = "it answers, and says that it takes mail";
-        let text = result.as_ref().err().map_or(worked, |error| &error.message).to_owned();
-        self.note_use((session, place), works, &text, turn);
+        match &result {
+            Ok(_) => self.note_use((session, place), true, WORKS, turn),
+            Err(error) => self.note_failed_use((session, place), error, turn),
+        }
         if let Err(error) = &result {
             self.log_error_of(session, place, error, turn);
         }
