@@ -10,7 +10,7 @@ use sundown_client::{
 
 use crate::cli::{Autostart, Context, StatusArguments, seconds};
 use crate::output::{self, Reader, ago, until};
-use crate::terminal::{painted, plain};
+use crate::terminal::{self, painted, plain};
 use crate::watch;
 
 pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<ExitCode, Error> {
@@ -198,11 +198,9 @@ fn session_text(said: &Said, session: &SessionStatus) -> String {
         let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
         text += &output::table(&heading, &members);
     }
-    let row = |p: &ProviderStatus| provider(p, of_provider(health, p));
-    let providers: Vec<_> = session.providers.iter().map(row).collect();
-    if !providers.is_empty() {
-        let heading = ["  provider", "name", "fast shutdown", "last use", "status"];
-        text += &output::table(&heading, &providers);
+    text += &providers(session, health);
+    for provider in &session.providers {
+        text += &reason(provider, of_provider(health, provider));
     }
     for reference in &session.references {
         let holder = &reference.holder;
@@ -244,14 +242,53 @@ fn version_text(health: Option<&SessionHealth>) -> String {
     text
 }
 
-fn provider(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> Vec<String> {
-    vec![
-        format!("  {}", provider.kind.name()),
-        provider.name.clone(),
-        provider.fast_shutdown.clone(),
-        health.map(last_use).unwrap_or_default(),
-        status_text(provider, health),
-    ]
+/// The providers of a session. Their reasons stand below, so that the table is narrow; so it has no column that says nothing.
+fn providers(session: &SessionStatus, health: Option<&SessionHealth>) -> String {
+    let all = &session.providers;
+    let special = all.iter().any(|p| p.fast_shutdown != "supported");
+    let waits = all.iter().any(|p| of_provider(health, p).is_some_and(|h| h.next_try.is_some()));
+    let columns = [
+        ("  provider", true),
+        ("name", true),
+        ("fast shutdown", special),
+        ("last use", true),
+        ("status", true),
+        ("next try", waits),
+    ];
+    let heading: Vec<_> = columns.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect();
+    let row = |p: &ProviderStatus| {
+        let health = of_provider(health, p);
+        let next = health.and_then(|health| health.next_try);
+        let cells = [
+            format!("  {}", p.kind.name()),
+            p.name.clone(),
+            p.fast_shutdown.clone(),
+            health.map(last_use).unwrap_or_default(),
+            p.status.split(": ").next().unwrap_or_default().to_owned(),
+            next.map_or_else(String::new, |next| format!("in {}", until(next))),
+        ];
+        let shown = cells.into_iter().zip(columns).filter(|(_, (_, is))| *is);
+        shown.map(|(cell, _)| cell).collect()
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    if rows.is_empty() { String::new() } else { output::table(&heading, &rows) }
+}
+
+/// Why a provider does not work, on lines of its own.
+fn reason(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> String {
+    let status = &provider.status;
+    let last = health.and_then(|health| health.last.as_ref()).filter(|last| !last.worked);
+    let why = match status.split_once(": ") {
+        Some((_, why)) => why,
+        None if status == "unreachable" => last.map_or("", |last| &last.text),
+        None => return String::new(),
+    };
+    let text = format!("{}: {}", plain(&provider.name), plain(why));
+    let lines = match terminal::columns() {
+        Some(columns) => terminal::wrapped(&text, columns.saturating_sub(2)),
+        None => vec![text],
+    };
+    lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
 /// What came of a transport's last use, and how long ago.

@@ -46,6 +46,13 @@ pub(super) fn run(
     let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
     let value = json!({ "profile": profile.name, "file": file, "transports": names });
     output::print(context.json, &value, || report(&profile, &file));
+    if arguments.lacks_identity() && !context.json {
+        output::complain(&format!(
+            "the server mostly takes mail of its user alone, and which address that is is not known: add \
+             `identity = \"you@example.org\"` and, under [mail], `rewrite_from = \"always\"` to {}",
+            file.display()
+        ));
+    }
     Ok(())
 }
 
@@ -219,6 +226,11 @@ impl AddArguments {
     /// Whether a user logs on to the server, which takes mail of that user alone.
     fn is_an_account(&self) -> bool {
         self.username.is_some() && self.identity().is_some_and(is_full)
+    }
+
+    /// Whether a user logs on to the server whose address is not known.
+    fn lacks_identity(&self) -> bool {
+        self.username.is_some() && !self.is_an_account()
     }
 
     /// Whether mail for users of this host goes into a Maildir.

@@ -41,23 +41,26 @@ const HELP: &str = "\
 Usage: sundown sendmail [FLAGS] [RECIPIENT]…
        links: sendmail, mailq (-bp), runq (-q), newaliases (-bi)
 
-Reads a message from standard input and puts it into the outgoing queue. Status 0 means that the
-message is safe on disk.
+Reads a message from standard input and puts it into the outgoing queue. Status
+0 means that the message is safe on disk.
 
-  -t             send to the addresses in To, Cc and Bcc, and to those on the command line
+  -t             send to the addresses in To, Cc and Bcc, and to those on the
+                 command line
   -i             a line with a single dot does not end the message
-  -f ADDRESS     the envelope's sender; with -f '' nobody is told if the message fails
+  -f ADDRESS     the envelope's sender; with -f '' nobody is told if the message
+                 fails
   -a TRANSPORT   the transport that sends the message
   -F NAME        the sender's full name, if the message has no From
-  -N WHEN        when to notify the sender: never, or some of failure,delay,success
-                 [default: failure,delay]
-  -R WHAT        notifications contain the message: full, or hdrs for its headers
+  -N WHEN        when to notify the sender: never, or some of
+                 failure,delay,success [default: failure,delay]
+  -R WHAT        what notifications contain of the message: full, or hdrs for its
+                 headers
   -v             print what was stored
   -bp            list the queue
   -bs            speak SMTP on standard input and output
   -bi            check the aliases, and print how many there are
-  -q             send deferred messages now; with -qITEXT, -qRTEXT, -qSTEXT only those with TEXT in
-                 the ID, in a recipient, in the sender
+  -q             send deferred messages now; with -qITEXT, -qRTEXT, -qSTEXT only
+                 those with TEXT in the ID, in a recipient, in the sender
   -L LABEL       the program's name in the status and the log
 
 All flags and exit statuses: docs/command.md

@@ -418,7 +418,7 @@ fn colours_are_for_terminals() {
         terminal.shown()
     };
     let colourful = shown(false);
-    assert!(colourful.contains("\x1b[31mfailed:"), "{colourful}");
+    assert!(colourful.contains("\x1b[31mfailed\x1b"), "{colourful}");
     assert!(colourful.contains("\x1b[33m1 deferred\x1b[0m"), "{colourful}");
     assert!(!shown(true).contains('\x1b'));
     assert!(!home.run(&["status"]).ok().output.contains('\x1b'));

@@ -398,6 +398,10 @@ impl Broker {
                         self.not_reached(session, provider, &error, turn);
                         Outcome::Offline
                     }
+                    Code::E_OFFLINE if error.heard == Heard::Before => {
+                        self.note_failed_use((session, provider), &error, turn);
+                        Outcome::Offline
+                    }
                     // The transport was not called.
                     Code::E_OFFLINE | Code::E_CANCEL => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
