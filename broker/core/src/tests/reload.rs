@@ -200,6 +200,7 @@ fn the_old_transport_finishes_what_it_has() {
     assert_eq!(shown[2], "relay available", "{shown:?}");
     let leaving = "relay leaving: the profile has changed; it finishes messages: 1";
     assert_eq!(shown[3], leaving, "{shown:?}");
+    assert_eq!(calls(&world, "relay", "Logoff"), 0, "it has a message");
     world.clear_holds();
     let second = world.submit(member, "b@x");
     assert_eq!(world.state(first), SubmissionState::Sent);
