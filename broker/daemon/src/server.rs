@@ -579,7 +579,7 @@ impl Server {
                 // Facts about the broker do not change with a reload.
                 let settings = self.core_settings(BrokerFacts::default());
                 self.apply(Event::Reload(Box::new(settings)));
-                tracing::info!("settings and the profiles in use were read again");
+                tracing::info!("settings were read again, and so were the profiles in use");
                 let socket = self.locations.socket.display();
                 self.manager.ready(&format!("Accepting at {socket}; settings were read again"));
             }
