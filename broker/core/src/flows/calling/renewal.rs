@@ -72,8 +72,8 @@ impl Broker {
         }
         for Again { lane, caller, call, then } in waiting {
             match result {
-                // The session has logged the provider off meanwhile and makes no more calls.
-                Ok(_) if self.has_logged_off(caller.session, lane) => {
+                // The session has logged the provider off meanwhile and makes no more calls, or the message was taken from it.
+                Ok(_) if self.has_logged_off(caller.session, lane) || self.is_taken_back(&then) => {
                     self.providers.lose(then, Called::Never, caller);
                 }
                 Ok(_) => {
@@ -86,6 +86,11 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Whether a call prepares a message that was taken from its transport, because the profile does not have that any more.
+    fn is_taken_back(&self, then: &Then) -> bool {
+        matches!(then, Then::Prepared(flight) if !self.queues.flights.contains_key(flight))
     }
 
     fn has_logged_off(&mut self, session: Option<SessionId>, lane: LaneId) -> bool {
