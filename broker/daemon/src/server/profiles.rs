@@ -148,7 +148,12 @@ impl Profiles {
         for (name, tried) in std::mem::take(&mut self.awaited) {
             let present = self.version(&name);
             let is_new = tried != Some(present);
-            if is_new && settings::load_profile(&name, &self.places).is_ok() {
+            // Users whom only a directory service knows are looked up when a session begins.
+            let usable = || {
+                let read = settings::load_profile(&name, &self.places);
+                matches!(read, Ok(_) | Err(ProfileError::Unlisted(_)))
+            };
+            if is_new && usable() {
                 self.note(&name, None);
                 mended.push(name);
             } else {
@@ -225,8 +230,11 @@ impl Profiles {
             return known.version;
         }
         let files = settings::profile_files(name, &self.places);
-        let files: Vec<_> = files.into_iter().map(|file| (Identity::of(&file), file)).collect();
-        let files: Vec<_> = files.into_iter().map(|(identity, file)| (file, identity)).collect();
+        let with_identity = |file: PathBuf| {
+            let identity = Identity::of(&file);
+            (file, identity)
+        };
+        let files: Vec<_> = files.into_iter().map(with_identity).collect();
         self.versions += 1;
         let folders = self.places.folders.len();
         let changed = files.iter().take(folders).find_map(|(_, identity)| identity.changed());
