@@ -13,6 +13,7 @@ use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Whose};
 use sundown_client::{Error, Mapi, Options, Session, SubmissionState, SubmitKey};
 
 use crate::examples;
+use crate::reading::arguments::{InboxArguments, ReadArguments, SearchArguments};
 
 /// A session broker for mail: programs share one logged-on session, hand their mail over, and leave when they like.
 #[derive(Debug, Parser)]
@@ -87,6 +88,22 @@ pub(crate) enum Command {
     /// Show and change the outgoing queue
     #[command(after_help = examples::QUEUE)]
     Queue(QueueArguments),
+    /// List the messages of a folder, newest first
+    #[command(after_help = examples::INBOX)]
+    Inbox(InboxArguments),
+    /// Show a message, or save its attachments
+    ///
+    /// Marks the message as read once it is written.
+    #[command(after_help = examples::READ)]
+    Read(ReadArguments),
+    /// Find messages, newest first
+    ///
+    /// Finds messages with all these words in their subject, addresses, text or names of attachments. Quote a phrase twice: '"two words"'.
+    #[command(after_help = examples::SEARCH)]
+    Search(SearchArguments),
+    /// List the folders
+    #[command(after_help = examples::FOLDERS)]
+    Folders,
     /// Log off, or end the shared session for all its programs
     ///
     /// The command joins the shared session of the profile and logs off from it at once. With --shared it ends the session for all
@@ -96,7 +113,7 @@ pub(crate) enum Command {
     /// Manage profiles: the accounts that programs log on to
     #[command(after_help = examples::PROFILE)]
     Profile(ProfileArguments),
-    /// Show the kinds of stores, transports and address books, and their settings
+    /// Show the kinds of stores, transports, mailboxes and address books, and their settings
     #[command(after_help = examples::PROVIDER)]
     Provider(ProviderArguments),
     /// Stop the broker, which ends all sessions
@@ -504,9 +521,15 @@ impl Command {
     /// that runs; `serve` and `doctor` say themselves that the file is not there, and `sendmail` hands mail to a broker that runs.
     pub(crate) fn needs_settings(&self) -> bool {
         match self {
-            Self::Shell | Self::Send(_) | Self::Queue(_) | Self::Logoff(_) | Self::Profile(_) => {
-                true
-            }
+            Self::Shell
+            | Self::Send(_)
+            | Self::Queue(_)
+            | Self::Inbox(_)
+            | Self::Read(_)
+            | Self::Search(_)
+            | Self::Folders
+            | Self::Logoff(_)
+            | Self::Profile(_) => true,
             Self::Serve(_)
             | Self::Tour
             | Self::Sendmail(_)

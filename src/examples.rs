@@ -4,6 +4,7 @@ pub(crate) const ALL: &str = "\
 Examples:
   sundown tour
   echo hello | sundown send --to anna@localhost --wait
+  sundown inbox
   sundown status
   sundown queue
   sundown doctor
@@ -18,7 +19,8 @@ Examples:
 pub(crate) const SHELL: &str = "\
 Examples:
   sundown shell
-  echo 'logon' | sundown shell --json";
+  echo 'logon' | sundown shell --json
+  printf 'logon\\nfolders session=1\\n' | sundown shell --json";
 
 pub(crate) const SEND: &str = "\
 Examples:
@@ -46,6 +48,32 @@ Examples:
   sundown queue list --all --json
   sundown queue show 0521bae7227dd0be64f5aace4310f8e47b80387e
   sundown queue flush --profile work --wait=60";
+
+pub(crate) const INBOX: &str = "\
+Examples:
+  sundown inbox
+  sundown inbox --unread --limit 10
+  sundown inbox --folder Work/2026
+  sundown inbox --folder sent --json | jq -r '.[].subject'";
+
+pub(crate) const READ: &str = "\
+Examples:
+  sundown read 1
+  sundown read 3 --folder sent
+  sundown read 7b80387e --save-attachments .
+  sundown read 0521bae7227dd0be64f5aace4310f8e47b80387e --raw > letter.eml";
+
+pub(crate) const SEARCH: &str = "\
+Examples:
+  sundown search invoice march
+  sundown search from:anna 'menu*' -- -lunch
+  sundown search '\"the whole phrase\"' after:2026-01-31 --folder archive
+  sundown search invoice --json | jq -r '.[].entry'";
+
+pub(crate) const FOLDERS: &str = "\
+Examples:
+  sundown folders
+  sundown folders --json | jq -r '.[] | select(.unread > 0).name'";
 
 pub(crate) const LOGOFF: &str = "\
 Examples:

@@ -20,6 +20,8 @@ mod profile;
 mod progress;
 mod provider;
 mod queue;
+mod reading;
+mod safe;
 mod screen;
 mod send;
 mod sendmail;
@@ -67,6 +69,10 @@ fn run(cli: cli::Cli) -> ExitCode {
         cli::Command::Send(arguments) => send::run(&context, &arguments),
         cli::Command::Status(arguments) => status::run(&context, &arguments),
         cli::Command::Queue(arguments) => queue::run(&context, &arguments),
+        cli::Command::Inbox(arguments) => reading::inbox(&context, &arguments),
+        cli::Command::Read(arguments) => reading::read(&context, &arguments),
+        cli::Command::Search(arguments) => reading::search(&context, &arguments),
+        cli::Command::Folders => reading::folders(&context),
         cli::Command::Logoff(arguments) => logoff::run(&context, &arguments),
         cli::Command::Profile(arguments) => profile::run(&context, &arguments),
         cli::Command::Provider(arguments) => provider::run(&context, &arguments),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sundown_client::{Code, Error, FaultDetail, Peer, Previous};
 
 pub(crate) use crate::table::table;
-use crate::terminal;
+use crate::{safe, terminal};
 
 /// Exit status of a command that waits for mail which is not final when the time is over (`EX_TEMPFAIL`).
 pub(crate) const NOT_FINAL: u8 = 75;
@@ -43,7 +43,7 @@ pub(crate) fn with_code(error: &Error, on_terminal: bool) -> String {
 
 /// Says something on standard error. Nothing depends on its being read.
 pub(crate) fn complain(text: &str) {
-    let lines: Vec<_> = text.lines().map(terminal::plain).collect();
+    let lines: Vec<_> = text.lines().map(safe::line).collect();
     let text = terminal::for_stderr(&format!("sundown: {}", lines.join("\n")));
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -98,8 +98,13 @@ pub(crate) fn show(
     value: &Value,
     text: impl FnOnce() -> String,
 ) -> Result<Reader, Error> {
-    let text = if json { format!("{value}\n") } else { text() };
+    let text = if json { document(value) } else { safe::printed(&text()) };
     print_bytes(text.as_bytes())
+}
+
+/// A JSON document as a line. A terminal obeys nothing in it.
+pub(crate) fn document(value: &Value) -> String {
+    safe::json(&format!("{value}\n"))
 }
 
 /// Whether somebody still reads what is printed.

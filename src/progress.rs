@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::output;
 use crate::output::{span, until};
+use crate::safe;
 use crate::terminal::{self, Size};
 
 /// What is over sooner shows nothing.
@@ -150,7 +151,7 @@ impl State {
 /// What is waited for, what is done and left, when it goes on or will be done, and for how long this has been shown. `base`
 /// was done before.
 fn words(step: &Step, base: u64, elapsed: Duration) -> String {
-    let mut words = vec![terminal::plain(&step.what)];
+    let mut words = vec![safe::line(&step.what)];
     if step.done + step.left > 1 {
         words.push(format!("{} done, {} left", step.done, step.left));
     }

@@ -1,4 +1,4 @@
-//! `sundown provider`: the kinds of stores, transports and address books that profiles can name.
+//! `sundown provider`: the kinds of stores, transports, mailboxes and address books that profiles can name.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, arguments: &ProviderArguments) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// The kinds of that name: a store and an address book may share one.
+/// The kinds of that name: providers of different types may share one.
 fn named(name: &str) -> Result<Vec<&'static Kind>, Error> {
     let kinds: Vec<_> = KINDS.iter().filter(|kind| kind.name == name).collect();
     if !kinds.is_empty() {

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::safe;
 use crate::terminal::{self, Size};
 
 /// The alternate screen, without a cursor, and lines that are not broken by the terminal.
@@ -55,7 +56,7 @@ impl Screen {
         let mut is_full = false;
         for (row, line) in lines.iter().take(size.rows).enumerate() {
             let end = if row == 0 { "" } else { "\r\n" };
-            let line = terminal::clip(line, size.columns);
+            let line = terminal::clip(&safe::printed(line), size.columns);
             // Behind a full line the cursor stands on its last character, which would be cleared.
             is_full = terminal::width_of(&line) >= size.columns;
             frame += &format!("{end}{line}{}", if is_full { "" } else { "\x1b[K" });

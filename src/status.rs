@@ -10,7 +10,8 @@ use sundown_client::{
 
 use crate::cli::{Autostart, Context, StatusArguments, seconds};
 use crate::output::{self, Reader, ago, until};
-use crate::terminal::{self, painted, plain};
+use crate::safe;
+use crate::terminal::{self, painted};
 use crate::watch;
 
 pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<ExitCode, Error> {
@@ -21,7 +22,11 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
     }
     loop {
         let said = Said::ask(&mapi)?;
-        let text = if context.json { format!("{}\n", value(&said)) } else { text(&said) };
+        let text = if context.json {
+            output::document(&value(&said))
+        } else {
+            safe::printed(&text(&said))
+        };
         let read = output::print_bytes(text.as_bytes())?;
         if !arguments.watch || read == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
@@ -181,7 +186,7 @@ fn text(said: &Said) -> String {
 fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let (version, pid, up) = (&status.version, status.pid, ago(status.started));
     let before = broker.and_then(|broker| broker.previous.as_ref()).and_then(fate);
-    let socket = plain(&status.socket);
+    let socket = safe::line(&status.socket);
     format!("broker {version} (pid {pid}), up {up}, at {socket}\n{}", before.unwrap_or_default())
 }
 
@@ -206,7 +211,7 @@ fn session_text(said: &Said, session: &SessionStatus) -> String {
         let holder = &reference.holder;
         text += &format!(
             "  {} (pid {}) holds an object of member {}\n",
-            plain(&holder.program),
+            safe::line(&holder.program),
             holder.pid,
             reference.granter.0
         );
@@ -236,7 +241,7 @@ fn version_text(health: Option<&SessionHealth>) -> String {
     };
     let mut text = format!("  profile: {written}, read {} ago\n", ago(profile.read));
     if let Some(note) = &profile.note {
-        text += &painted(&format!("  profile: {}", plain(note)), "warning");
+        text += &painted(&format!("  profile: {}", safe::line(note)), "warning");
         text.push('\n');
     }
     text
@@ -283,7 +288,7 @@ fn reason(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> String 
         None if status == "unreachable" => last.map_or("", |last| &last.text),
         None => return String::new(),
     };
-    let text = format!("{}: {}", plain(&provider.name), plain(why));
+    let text = format!("{}: {}", safe::line(&provider.name), safe::line(why));
     let lines = match terminal::columns() {
         Some(columns) => terminal::wrapped(&text, columns.saturating_sub(2)),
         None => vec![text],
@@ -291,9 +296,10 @@ fn reason(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> String 
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
-/// What came of a transport's last use, and how long ago.
+/// What came of a transport's last use, and how long ago. A mailbox that works is not used: it watches or rests.
 pub(crate) fn last_use(health: &ProviderHealth) -> String {
     match &health.last {
+        Some(last) if last.worked && health.kind == Resource::Mailbox => String::new(),
         Some(last) if last.worked => format!("worked {} ago", ago(last.at)),
         Some(last) => format!("failed {} ago", ago(last.at)),
         None if health.kind == Resource::TransportProvider => "not used yet".to_owned(),

@@ -3,7 +3,7 @@
 //! Elsewhere than on a terminal a row is a line, however long. On a terminal columns that have no room stand on a line below,
 //! indented, and the words of the last one are broken to fit: nothing is cut off.
 
-use crate::terminal;
+use crate::{safe, terminal};
 
 /// Columns whose words have a colour when somebody should look at them.
 const STATES: [&str; 2] = ["state", "status"];
@@ -23,7 +23,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn fitting(heading: &[&str], rows: &[Vec<String>], columns: Option<usize>) -> String {
-    let plain = |row: &Vec<String>| row.iter().map(|cell| terminal::plain(cell)).collect();
+    let plain = |row: &Vec<String>| row.iter().map(|cell| safe::line(cell)).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let places = places(heading, &rows, columns);
     let words: Vec<_> = heading.iter().map(|word| (*word).to_owned()).collect();

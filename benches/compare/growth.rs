@@ -46,12 +46,12 @@ pub(crate) struct Curve {
 }
 
 impl Growth {
-    fn of(name: &'static str, title: &'static str, of: &'static str) -> Self {
+    pub(crate) fn of(name: &'static str, title: &'static str, of: &'static str) -> Self {
         Self { name, title, of, curves: Vec::new() }
     }
 
     /// What a measure came to, at a place.
-    fn add(&mut self, place: usize, measured: Vec<(&'static str, Cost)>) {
+    pub(crate) fn add(&mut self, place: usize, measured: Vec<(&'static str, Cost)>) {
         for (name, cost) in measured {
             let found = self.curves.iter().position(|curve| curve.name == name);
             let index = found.unwrap_or_else(|| {
@@ -74,7 +74,7 @@ impl Growth {
 
 impl Bench<'_> {
     pub(crate) fn growth(&self) -> Vec<Growth> {
-        let all: [(&str, Method<Self, Growth>); 7] = [
+        let all: [(&str, Method<Self, Growth>); 8] = [
             ("clients", Self::with_clients),
             ("objects", Self::with_objects),
             ("queue", Self::with_the_queue),
@@ -82,6 +82,7 @@ impl Bench<'_> {
             ("sessions", Self::with_sessions),
             ("stores", Self::with_stores),
             ("grants", Self::with_grants),
+            ("mailbox", Self::with_the_mailbox),
         ];
         let only = self.asked.only.as_deref().unwrap_or_default();
         let asked = all.into_iter().filter(|(name, _)| name.contains(only));
@@ -89,7 +90,7 @@ impl Bench<'_> {
     }
 
     /// As many places as are asked for, and no more of each than there may be.
-    fn places(&self, places: &[usize], most: usize) -> Vec<usize> {
+    pub(crate) fn places(&self, places: &[usize], most: usize) -> Vec<usize> {
         let mut places: Vec<_> =
             places.iter().map(|place| self.asked.scaled(*place).min(most)).collect();
         places.dedup();

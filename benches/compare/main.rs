@@ -11,7 +11,7 @@
 //! ```
 //!
 //! ```text
-//! requests  sessions  notices  submits  sendmail  smtp  bystanders  flood  starts   the measures
+//! requests  sessions  notices  submits  sendmail  smtp  receiving  bystanders  flood  starts   the measures
 //! growth    page  plot                                                         how they grow, and what is shown
 //! measure   things that are timed in turns, and what the times say             load   many clients in one loop
 //! wire      our broker       floor   what the machine does without one         peers, bus   programs that do something alike
@@ -31,6 +31,7 @@ mod page;
 mod peers;
 mod plot;
 mod postfix;
+mod receiving;
 mod requests;
 mod sendmail;
 mod sessions;
@@ -177,7 +178,7 @@ impl Bench<'_> {
     }
 
     fn run(&self) -> Vec<Line> {
-        let all: [(&str, Method<Self, Vec<Line>>); 14] = [
+        let all: [(&str, Method<Self, Vec<Line>>); 15] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -189,6 +190,7 @@ impl Bench<'_> {
             ("durable submits, many clients", Self::submit_together),
             ("sendmail", Self::sendmail),
             ("SMTP hand-over", Self::smtp),
+            ("new mail", Self::receiving),
             ("slowest hundredth of everybody else", Self::bystanders),
             ("beside a flood", Self::floods),
             ("cold start", Self::starts),

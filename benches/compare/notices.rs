@@ -117,7 +117,7 @@ impl Revocations {
         let pair = |_| {
             let (mut one, other) = (broker.connect(), broker.connect());
             let member = one.log_on(LogonFlags::default());
-            let what = Opening::Folder(0, Folder::Inbox);
+            let what = Opening::Folder(0, Folder::INBOX);
             let object = match one.ask(Request::Open { member, what }) {
                 Ok(Reply::Opened(object)) => object,
                 refused => panic!("{refused:?}"),

@@ -224,7 +224,7 @@ impl Client {
     /// Asks the same so often, with as many on their way as the broker's credit allows.
     /// Opens the Inbox of the default store.
     pub(crate) fn open_inbox(&mut self, member: MemberId) -> ObjectId {
-        match self.ask(Request::Open { member, what: Opening::Folder(0, Folder::Inbox) }) {
+        match self.ask(Request::Open { member, what: Opening::Folder(0, Folder::INBOX) }) {
             Ok(Reply::Opened(object)) => object,
             other => panic!("no folder: {other:?}"),
         }
@@ -272,6 +272,18 @@ impl Client {
     /// Reads until something comes that is not an answer.
     pub(crate) fn hear(&mut self) {
         self.read();
+    }
+
+    /// Whether something comes within that time.
+    pub(crate) fn hears_within(&mut self, time: std::time::Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let time = Timespec::try_from(time).expect("a time");
+        let mut wanted = [PollFd::new(&self.stream, PollFlags::IN)];
+        let comes = poll(&mut wanted, Some(&time)).expect("polled") > 0;
+        if comes {
+            self.hear();
+        }
+        comes
     }
 
     pub(crate) fn answer(&mut self) -> Result<Reply, Fault> {

@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use sundown_core::provider::{News, StoreChange};
 use sundown_core::{ConnectionId, Effect, Event};
+use sundown_protocol::folder::{Flags, Marks};
 use sundown_protocol::reply::{FromBroker, Reply};
 use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Opening, Report,
@@ -41,6 +43,8 @@ pub(crate) const PATHS: &[Path] = &[
     ("release", release),
     ("submit", submit),
     ("submitted", submitted),
+    ("flags", flags),
+    ("flags-set", flags_set),
     ("revoke-what-another-holds", revoke),
     ("grant", || grant_beside(0)),
     ("grant-beside-100000", || grant_beside(100_000)),
@@ -54,6 +58,7 @@ pub(crate) const PATHS: &[Path] = &[
     ("come-and-go", come_and_go),
     ("message-sent", message_sent),
     // What many share.
+    ("new-mail-to-10", new_mail),
     ("fan-out-to-1000", fan_out),
     ("fan-out-to-1000-as-frames", fan_out_as_frames),
     ("shared-logoff-of-5000", shared_logoff),
@@ -188,6 +193,48 @@ fn submitted() -> Ready {
         world.ask(member.at, message(member.id, key));
     }
     let mut event = Some(world.answer_to(members[0].at, message(members[0].id, 1_000)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// A message is marked as read.
+fn mark(member: MemberId, record: u128) -> Request {
+    let (entry, remove) = (EntryId { store: STORE, record }, Flags::default());
+    let add = Flags { marks: Marks::READ, keywords: Vec::new() };
+    Request::SetFlags { member, entry, add: Box::new(add), remove: Box::new(remove) }
+}
+
+fn flags() -> Ready {
+    let ask = |world: &mut World, member: Member| drop(world.ask(member.at, mark(member.id, 1)));
+    request(ask, |_, member| mark(member.id, 2))
+}
+
+fn flags_set() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for member in members {
+        world.ask(member.at, mark(member.id, 1));
+    }
+    let mut event = Some(world.answer_to(members[0].at, mark(members[0].id, 2)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// A mailbox has found a new message, which ten members are told of.
+fn new_mail() -> Ready {
+    let mut world = World::new();
+    for _ in 0..10 {
+        let member = world.member();
+        let (source, events) = (AdviseSource::Session, Events::NEW_MAIL);
+        world.ask(member.at, Request::Advise { member: member.id, source, events });
+    }
+    let found = |record| {
+        let news = News { from: "anna@example.org".to_owned(), subject: "report".to_owned() };
+        StoreChange::Created { record, folder: Folder::INBOX, news: Some(Box::new(news)) }
+    };
+    for record in 0..WARM as u128 {
+        let event = world.stored(vec![found(record)]);
+        world.apply_one(event);
+    }
+    let mut event = Some(world.stored(vec![found(1_000)]));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 
@@ -510,7 +557,7 @@ fn advise_of(member: Member) -> Request {
 }
 
 fn open_inbox(member: Member) -> Request {
-    Request::Open { member: member.id, what: Opening::Folder(0, Folder::Inbox) }
+    Request::Open { member: member.id, what: Opening::Folder(0, Folder::INBOX) }
 }
 
 fn opened(world: &mut World, member: Member) -> sundown_protocol::ObjectId {

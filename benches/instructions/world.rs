@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use sundown_core::address::Pattern;
 use sundown_core::provider::{
     KeptClock, Outcome, ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Recipient,
-    RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionState, TransportCall,
-    TransportFacts,
+    RecipientResult, StoreChange, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionState,
+    TransportCall, TransportFacts,
 };
 use sundown_core::settings::{
     LoadedProfile, Looked, Profile, QueuePolicy, Settings, TransportSpec, Version,
@@ -151,7 +151,7 @@ impl World {
                 ProviderType::Transport => {
                     ProviderAnswer::TransportReady(TransportFacts::default())
                 }
-                ProviderType::AddressBook => ProviderAnswer::Done,
+                ProviderType::AddressBook | ProviderType::Mailbox => ProviderAnswer::Done,
             },
             ProviderCall::Write(StoreWrite::Submit { submission, .. }) => {
                 self.order += 1;
@@ -162,7 +162,10 @@ impl World {
                 ProviderAnswer::Updated { moved: None, notice: None }
             }
             ProviderCall::Write(StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. }) => {
-                ProviderAnswer::Removed { from: Folder::Inbox, to: Some(Folder::Deleted) }
+                ProviderAnswer::Removed { from: Folder::INBOX, to: Some(Folder::DELETED) }
+            }
+            ProviderCall::Write(StoreWrite::SetFlags { add, .. }) => {
+                ProviderAnswer::Flagged { folder: Folder::INBOX, flags: add, changed: true }
             }
             ProviderCall::Read(StoreRead::Due { after, limit }) => {
                 let first = after.map_or(0, |(_, order)| order);
@@ -243,6 +246,14 @@ impl World {
         connection
     }
 
+    /// A mailbox has written into the store.
+    pub(crate) fn stored(&self, changes: Vec<StoreChange>) -> Event {
+        let stores = self.lanes.iter().filter(|(_, kind)| **kind == ProviderType::Store);
+        // The writer of a store was opened before its reader.
+        let lane = *stores.map(|(lane, _)| lane).min().expect("a store is open");
+        Event::StoreChanged { lane, changes }
+    }
+
     /// A request as an event.
     pub(crate) fn asks(&mut self, connection: ConnectionId, request: Request) -> Event {
         self.requests += 1;
@@ -298,5 +309,7 @@ fn profile() -> Profile {
         access: Vec::new(),
         local: sundown_core::local::LocalMail::default(),
         forward: sundown_core::settings::Forward::No,
+        mailboxes: Vec::new(),
+        on_new_mail: None,
     }
 }

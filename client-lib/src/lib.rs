@@ -32,6 +32,11 @@
 //! a guard ends its object in an orderly way, and does not take long. In a forked child every call fails, and dropping does
 //! nothing.
 //!
+//! A folder is named by a [`FolderKind`]: those of every store are [`FolderKind::INBOX`], [`OUTBOX`](FolderKind::OUTBOX),
+//! [`SENT`](FolderKind::SENT), [`DRAFTS`](FolderKind::DRAFTS) and [`DELETED`](FolderKind::DELETED), and the others are made by
+//! programs ([`Store::make_folder`]) and listed by [`Store::folders`]. [`Folder::contents`] reads a folder of any size by pages. New
+//! mail comes as [`Event::Arrived`] to each program that registered for [`Events::NEW_MAIL`].
+//!
 //! | MAPI | here |
 //! |---|---|
 //! | `MAPIInitialize`, `MAPIUninitialize` | [`Mapi::initialize`], [`Mapi::uninitialize`] or dropping it |
@@ -40,6 +45,11 @@
 //! | `MAPILogonEx` | [`Mapi::logon`] |
 //! | `IMAPISession::Logoff` | [`Session::logoff`]; with `MAPI_LOGOFF_UI` [`Session::logoff_asking`] |
 //! | `Advise`, `Unadvise` | [`Session::advise`], [`Folder::advise`], [`Sink::unadvise`] |
+//! | `IMAPIFolder::GetHierarchyTable`, `CreateFolder`, `DeleteFolder` | [`Store::folders`], [`Store::make_folder`], [`Store::remove_folder`] |
+//! | `IMAPIFolder::GetContentsTable` | [`Folder::contents`] |
+//! | `IMAPIFolder::CopyMessages`; with `MESSAGE_MOVE` | [`Session::copy_to`]; [`Session::move_to`] |
+//! | `IMessage::SetReadFlag`, `IMAPIFolder::SetMessageStatus` | [`Session::set_flags`] |
+//! | `IMAPIFolder::SetSearchCriteria` | [`Store::search`] |
 //! | `IUnknown::Release` | dropping an object |
 //! | `IMAPIClientShutdown` | [`Session::client_shutdown`], [`Mapi::shut_down`] |
 //! | an external reference | [`Folder::grant`], [`OpenMessage::grant`], [`Mapi::redeem`] |
@@ -50,6 +60,7 @@ pub mod socket;
 
 mod autostart;
 mod connection;
+mod contents;
 mod deferred;
 mod error;
 mod library;
@@ -66,6 +77,7 @@ mod reference;
 mod session;
 mod shutdown;
 
+pub use contents::{Contents, Search};
 pub use error::Error;
 pub use limits::{Interrupt, within};
 pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
@@ -78,7 +90,13 @@ pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_mail::addresses;
-pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
+pub use sundown_protocol::folder::{
+    Column, ContentsRow, Direction, Filter, Flags, FolderRow, Marks, Role, Sort, UnknownFolder,
+    WrongFlag,
+};
+pub use sundown_protocol::notification::{
+    Arrival, EndReason, Event, Events, FolderChange, LeaveReason, TableChange,
+};
 pub use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, LastOutcome, LimitStatus, MemberStatus, MessageRow,
     Peer, Place, Previous, ProfileInUse, ProviderHealth, ProviderStatus, QueueRow, RecipientRow,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sundown_protocol::notification::{EndReason, Event};
+use sundown_protocol::notification::{Arrival, EndReason, Event};
 use sundown_protocol::reply::{Previous, QueueRow, Status, SubmissionState};
 use sundown_protocol::request::{QueueAction, Repeat, Request, StatusCursor};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, RequestId, Version};
@@ -436,9 +436,17 @@ impl Library {
         }
     }
 
-    /// Splits a notice of several departures: programs are told of each departure by itself.
+    /// Tells programs an event in the words of the newest version: of several departures each by itself, and new mail of an older
+    /// broker as an arrival of which it does not say who it is from.
     fn tell_each(&self, session: &Arc<SessionState>, notification: Notification) {
         let Notification { member, advises, event } = notification;
+        let event = match event {
+            Event::NewMail(place) => {
+                let (from, subject) = (String::new(), String::new());
+                Event::Arrived(Box::new(Arrival { place, from, subject }))
+            }
+            event => event,
+        };
         for event in event.each() {
             let notification = Notification { member, advises: advises.clone(), event };
             self.tell(Told::Session(Arc::clone(session), notification));

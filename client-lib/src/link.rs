@@ -279,6 +279,19 @@ impl Link {
         self.welcome.version >= version as u16
     }
 
+    /// Fails if the broker is older than this version, which brought a request. It would end the connection if it were asked.
+    pub(crate) fn needs(&self, since: Version, request: &str) -> Result<(), Error> {
+        if self.speaks(since) {
+            return Ok(());
+        }
+        let (has, takes) = (self.welcome.version, since as u16);
+        let message = format!(
+            "the broker is older than this program: it speaks version {has} of the protocol, and this request, {request}, takes version {takes}; \
+             update Sundown, and let `sundown stop` end the old broker"
+        );
+        Err(Error::fault(Code::E_VERSION, message))
+    }
+
     /// Sends a request, and waits for the answer.
     pub(crate) fn call(
         &self,
@@ -337,11 +350,12 @@ impl Link {
         hook: Option<Hook>,
         interest: Interest,
     ) -> Result<RequestId, Error> {
+        self.needs(request.since(), request.name())?;
         let (free, asked) = (request.is_free(), what(&request));
         let id = next_number();
         let mut frame = std::mem::take(&mut *lock(&self.spare));
         codec::encode_into(&Asked { id, request }, &mut frame)
-            .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
+            .map_err(|e| Error::fault(Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
         self.book((id, asked), cost, hook, interest)?;
         let written = self.write(&frame);

@@ -123,7 +123,8 @@ impl Options {
         self
     }
 
-    /// Starts no broker (`SUNDOWN_NO_AUTOSTART=1`).
+    /// Starts no broker. The command does the same with `SUNDOWN_NO_AUTOSTART=1`. The library does not read this variable: a program
+    /// that wants to obey it calls this.
     #[must_use]
     pub fn no_autostart(mut self) -> Self {
         self.start = None;

@@ -15,6 +15,21 @@ use crate::reference::ReferenceState;
 use crate::session::{OnEndOfSession, SessionState};
 
 /// A notification, as a sink gets it.
+///
+/// One thread of the library calls all sinks, one notice after the other, in the order in which the broker decided the events. A sink
+/// may call the library, and it may block: then notices wait. 4,096 wait at most; the library counts the others, and the sinks are told
+/// in their place how many were missed ([`Event::Lagged`]). So a program that takes its time does well to hand notices to another thread
+/// through a bounded channel, and to let the sink wait while that is full.
+///
+/// | notice | goes to |
+/// |---|---|
+/// | an event of a message, a folder or a table | the registrations for it, on the session or on the object |
+/// | the end of the session; [`Event::Lagged`]; [`News::Reconnected`] | all registrations on the session, whatever events they are for. Without one, to the default event queue ([`Session::events`](crate::Session::events)): a program that registers on objects only finds them there |
+/// | [`Event::BrokerStopping`], [`Event::Evicted`] | registrations on the session for [`Events::EXTENDED`](crate::Events::EXTENDED). Without one, to the default event queue |
+/// | [`News::SinkPanicked`] | the default event queue |
+///
+/// After `Lagged` and `Reconnected` a program that keeps what it has read compares it again: what happened meanwhile was not told. To
+/// miss nothing at the beginning it registers first and reads afterwards. An event may then report what it has read already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// The connection numbers of the registrations that it is for; empty in the default event queue.
@@ -41,7 +56,12 @@ pub enum News {
     /// An event that the broker reports.
     Broker(Event),
     /// The broker was away and is back. Everything that was acknowledged as durable is there; sessions, objects and registrations
-    /// are as before.
+    /// are as before. What happened while it was away, and until the registrations were made again, was not told, new mail
+    /// included: read again what the program keeps.
+    ///
+    /// The library looks for the broker for 30 seconds, and starts none meanwhile. Then every session ends with
+    /// [`EndReason::BrokerLost`](crate::EndReason::BrokerLost). [`Mapi::initialize`](crate::Mapi::initialize) starts another broker;
+    /// the program logs on again.
     Reconnected {
         /// How many unsaved drafts were open and are lost.
         lost_drafts: u64,
@@ -198,8 +218,11 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
         session.evicted();
     }
     let critical = matches!(event, Event::CriticalError { .. });
-    // The event came while the session came back, before its sinks were registered again.
-    let advises = if critical && advises.is_empty() { session.session_advises() } else { advises };
+    // No registration is for what was missed. An end comes without one while the session comes back, before its sinks are registered
+    // again.
+    let of_session = critical || matches!(event, Event::Lagged { .. });
+    let advises =
+        if of_session && advises.is_empty() { session.session_advises() } else { advises };
     let handled = deliver(session, &advises, News::Broker(event));
     if critical && handled && session.on_end == OnEndOfSession::LogOff {
         session.leave_because_of_error();

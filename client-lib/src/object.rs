@@ -1,7 +1,9 @@
 //! Open objects: stores, folders, messages, drafts, the address book, the status table. Dropping an object releases it.
 
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use sundown_protocol::folder::{Flags, FolderRow};
 use sundown_protocol::notification::Events;
 use sundown_protocol::reply::{AddressRow, MessageRow, StatusRow, TableRows};
 use sundown_protocol::request::{
@@ -9,13 +11,14 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, SubmitKey, Token, Version};
 
+use crate::contents::{Contents, Search};
 use crate::error::Error;
 use crate::library::lock;
 use crate::link::SharedLink;
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{Notice, Sink, SinkFunction};
-use crate::session::{SessionState, done_before, go_on, unexpected};
+use crate::session::{SessionState, done_before, go_on, of_key, unexpected};
 
 /// An open object. If the broker was away, the object is opened again when it is used; an unsaved draft cannot be.
 pub(crate) struct ObjectState {
@@ -73,7 +76,10 @@ impl ObjectState {
         }
     }
 
-    fn call(&self, request: impl Fn(MemberId, ObjectId) -> Request) -> Result<Reply, Error> {
+    pub(crate) fn call(
+        &self,
+        request: impl Fn(MemberId, ObjectId) -> Request,
+    ) -> Result<Reply, Error> {
         self.session.retrying(|_, member| Ok(request(member, self.id()?)))
     }
 
@@ -132,15 +138,130 @@ impl Store {
         Self { object, place }
     }
 
-    /// Opens a folder.
+    /// Opens a folder: one that every store has, as [`FolderKind::INBOX`], or one of [`folders`](Self::folders). A folder that was
+    /// removed is `MAPI_E_NOT_FOUND`, also if it was open and the library opens it again because the broker was restarted. With a
+    /// broker that is too old for folders beyond the five of every store it is `MAPI_E_VERSION`.
     pub fn folder(&self, folder: FolderKind) -> Result<Folder, Error> {
-        let what = Opening::Folder(self.place, folder);
-        Ok(Folder { object: self.object.session.open(what)?, kind: folder })
+        let place = self.place;
+        let object = self.object.session.open(Opening::Folder(place, folder))?;
+        Ok(Folder { object, place, kind: folder })
+    }
+
+    /// The folders of the store, in the order of their numbers (`IMAPIFolder::GetHierarchyTable`). All rows are fetched, 256
+    /// with each request. `MAPI_E_VERSION` with a broker that is too old.
+    ///
+    /// ```no_run
+    /// # fn show(session: &sundown_client::Session) -> Result<(), sundown_client::Error> {
+    /// for row in session.default_store()?.folders()? {
+    ///     println!("{} {}: {} messages, {} unread", row.folder, row.name, row.total, row.unread);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn folders(&self) -> Result<Vec<FolderRow>, Error> {
+        let (mut folders, mut after) = (Vec::new(), None);
+        loop {
+            let store = self.place;
+            let list = |member| Request::Folders { member, store, after, limit: 256 };
+            let Reply::Folders { rows, next } = self.object.session.call(list)? else {
+                return Err(unexpected());
+            };
+            folders.extend(rows);
+            match next {
+                // The numbers grow; a cursor that does not would be asked for forever.
+                Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
+                Some(_) => return Err(unexpected()),
+                None => return Ok(folders),
+            }
+        }
+    }
+
+    /// Makes a folder in another one, or at the top (`IMAPIFolder::CreateFolder`). Its number is never that of another folder of this
+    /// store, also after it was removed. A name has at most 255 bytes; one that another folder in the same place has is
+    /// `MAPI_E_COLLISION`, one that is empty or has control characters `MAPI_E_INVALID_PARAMETER`. Folders too deep in each other are
+    /// `MAPI_E_TOO_COMPLEX`. Every program that registered for [`Events::OBJECT_CREATED`] on the session or the store is told.
+    ///
+    /// ```no_run
+    /// # fn make(store: &sundown_client::Store) -> Result<(), sundown_client::Error> {
+    /// let work = store.make_folder(None, "Work")?;
+    /// let invoices = store.make_folder(Some(work), "Invoices")?;
+    /// println!("{invoices}"); // f17
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn make_folder(&self, parent: Option<FolderKind>, name: &str) -> Result<FolderKind, Error> {
+        let made = self.object.session.call(|member| {
+            let (store, name) = (self.place, name.to_owned());
+            Request::MakeFolder { member, store, parent, name }
+        });
+        match made {
+            Ok(Reply::Made(folder)) => Ok(folder),
+            Ok(_) => Err(unexpected()),
+            // The first attempt made the folder, or it existed before.
+            Err(error) if error.repeat_says(Code::E_COLLISION) => {
+                let is_it = |row: &FolderRow| row.parent == parent && row.name == name;
+                let folders = self.folders().unwrap_or_default();
+                folders.into_iter().find(is_it).map(|row| row.folder).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a folder another name. The five folders of every store keep theirs (`MAPI_E_NO_ACCESS`); a name that another folder in
+    /// the same place has is `MAPI_E_COLLISION`. Programs that registered for [`Events::OBJECT_MODIFIED`] are told.
+    ///
+    /// ```no_run
+    /// # fn rename(store: &sundown_client::Store) -> Result<(), sundown_client::Error> {
+    /// let folder = store.make_folder(None, "Bills")?;
+    /// store.rename_folder(folder, "Invoices")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rename_folder(&self, folder: FolderKind, name: &str) -> Result<(), Error> {
+        self.object.session.done(|member| {
+            let (store, name) = (self.place, name.to_owned());
+            Request::RenameFolder { member, store, folder, name }
+        })
+    }
+
+    /// Removes an empty folder (`IMAPIFolder::DeleteFolder`). One with messages is `MAPI_E_HAS_MESSAGES`, one with folders
+    /// `MAPI_E_HAS_FOLDERS`, one of the five of every store `MAPI_E_NO_ACCESS`. Programs that registered for
+    /// [`Events::OBJECT_DELETED`] are told. If the broker goes away before it answers, the request is repeated.
+    ///
+    /// ```no_run
+    /// # fn remove(store: &sundown_client::Store) -> Result<(), sundown_client::Error> {
+    /// let empty = store.folders()?.into_iter().filter(|row| row.role.is_none() && row.total == 0);
+    /// for row in empty {
+    ///     store.remove_folder(row.folder)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove_folder(&self, folder: FolderKind) -> Result<(), Error> {
+        let store = self.place;
+        let removed =
+            self.object.session.done(|member| Request::RemoveFolder { member, store, folder });
+        removed.or_else(|error| done_before(error, Code::E_NOT_FOUND))
+    }
+
+    /// Searches for messages with all of these words in their subject, addresses, text or names of attachments. The broker is asked
+    /// when the first page is wanted; [`Search`] says how to choose a folder.
+    ///
+    /// ```no_run
+    /// # fn search(store: &sundown_client::Store) -> Result<(), sundown_client::Error> {
+    /// for row in store.search("invoice march").limit(50) {
+    ///     println!("{}", row?.subject);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn search(&self, words: impl Into<String>) -> Search {
+        Search::new(Arc::clone(&self.object.session), self.place, words.into())
     }
 
     /// Opens the Outbox, where messages are submitted.
     pub fn outbox(&self) -> Result<Outbox, Error> {
-        Ok(Outbox { folder: self.folder(FolderKind::Outbox)?, place: self.place })
+        Ok(Outbox { folder: self.folder(FolderKind::OUTBOX)?, place: self.place })
     }
 
     /// `IMsgStore::StoreLogoff`: releases the store, with exactly one of the input flags. The result describes the store's state;
@@ -155,7 +276,8 @@ impl Store {
         }
     }
 
-    /// Registers a sink for events of the messages in this store.
+    /// Registers a sink for events of this store: of its messages, its folders, and of new mail. [`Events`] says when there are
+    /// none for a message.
     pub fn advise(
         &self,
         events: Events,
@@ -169,6 +291,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Folder {
     object: Arc<ObjectState>,
+    /// The store, by its place in the profile.
+    place: u16,
     kind: FolderKind,
 }
 
@@ -184,7 +308,8 @@ impl Folder {
         self.object.grant(pid)
     }
 
-    /// The messages of this folder.
+    /// The messages of this folder, in the order in which the store got them. All rows are fetched, without flags;
+    /// [`contents`](Self::contents) fetches them by pages, sorted, and with flags.
     pub fn messages(&self) -> Result<Vec<MessageRow>, Error> {
         let mut messages = Vec::new();
         for page in self.object.rows()? {
@@ -194,6 +319,79 @@ impl Folder {
             }
         }
         Ok(messages)
+    }
+
+    /// The contents table of this folder, newest message first; [`Contents`] says how to choose another order and to leave rows out.
+    /// The broker is asked when the first page is wanted. It answers `MAPI_E_VERSION` if it is too old.
+    ///
+    /// ```no_run
+    /// # fn newest(inbox: &sundown_client::Folder) -> Result<(), sundown_client::Error> {
+    /// if let Some(page) = inbox.contents().limit(200).next_page()? {
+    ///     let unread = page.iter().filter(|row| !row.flags.marks.contains(sundown_client::Marks::READ));
+    ///     println!("{} of the newest 200 are unread", unread.count());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn contents(&self) -> Contents {
+        Contents::new(Arc::clone(&self.object))
+    }
+
+    /// Searches in this folder; see [`Store::search`].
+    ///
+    /// ```no_run
+    /// # fn search(folder: &sundown_client::Folder) -> Result<(), sundown_client::Error> {
+    /// for row in folder.search("invoice march").limit(50) {
+    ///     println!("{}", row?.subject);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn search(&self, words: impl Into<String>) -> Search {
+        let session = Arc::clone(&self.object.session);
+        Search::new(session, self.place, words.into()).in_folder(self.kind)
+    }
+
+    /// Puts a message into this folder as it is, with flags (`IMAPIFolder::CreateMessage` and `SaveChanges`). The message is durable
+    /// when this returns; it is not submitted, and its envelope does not count. `received` is when it came, for a message that is
+    /// brought from elsewhere; `None` means now.
+    ///
+    /// A repeat with the same [key](Message::key) returns the first entry and makes no second one. Without a key each call makes its
+    /// own, with which the library repeats the request if the broker goes away before it answers.
+    ///
+    /// The errors: `MAPI_E_COLLISION` if another message has the key, `MAPI_E_TOO_BIG` for a message above the broker's limit,
+    /// `MAPI_E_INVALID_PARAMETER` for a wrong flag or a time before 1970, `MAPI_E_NO_ACCESS` for the Outbox, into which messages come
+    /// only by being submitted, `MAPI_E_VERSION` with a broker that is too old.
+    ///
+    /// ```no_run
+    /// use sundown_client::{Flags, FolderKind, Message};
+    ///
+    /// # fn import(session: &sundown_client::Session, bytes: Vec<u8>) -> Result<(), sundown_client::Error> {
+    /// let flags: Flags = "read,$imported".parse().expect("these are flags");
+    /// let inbox = session.folder(FolderKind::INBOX)?;
+    /// let entry = inbox.append(&Message::new(bytes), &flags, None)?;
+    /// println!("{entry}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn append(
+        &self,
+        message: &Message,
+        flags: &Flags,
+        received: Option<SystemTime>,
+    ) -> Result<EntryId, Error> {
+        let received = received.map(since_1970).transpose()?;
+        let key = message.key.unwrap_or_else(new_key);
+        let session = &self.object.session;
+        let appended = session.retrying(|link, member| {
+            // Before the pieces of a long message are sent for nothing.
+            link.needs(Version::V4, "Append")?;
+            let content = session.content(link, member, self.place, &message.bytes)?;
+            let (store, folder, flags) = (self.place, self.kind, flags.clone());
+            let flags = Box::new(flags);
+            Ok(Request::Append { member, key, store, folder, content, flags, received })
+        })?;
+        of_key(&appended, key)
     }
 
     /// Deletes a message that is in this folder: moves it into Deleted, or deletes it for good from there. A message elsewhere is
@@ -215,7 +413,27 @@ impl Folder {
         }
     }
 
-    /// Registers a sink for events of its messages or, with [`Events::TABLE_MODIFIED`], for changes of its rows.
+    /// Registers a sink for events of this folder and of its messages or, with [`Events::TABLE_MODIFIED`], for changes of its rows.
+    /// Each change is a [`TableChange`](crate::TableChange), whose key is the text of an [`EntryId`]; a message that is moved is
+    /// deleted from one table and added to the other.
+    ///
+    /// After many changes of a mailbox at once there is one [`TableChange::Reload`](crate::TableChange::Reload) in place of them, and
+    /// no event for each message: a program that must know every change registers for it on every folder.
+    ///
+    /// ```no_run
+    /// use sundown_client::{Event, Events, News, TableChange};
+    ///
+    /// # fn follow(folder: &sundown_client::Folder) -> Result<(), sundown_client::Error> {
+    /// let sink = folder.advise(Events::TABLE_MODIFIED, |notice| {
+    ///     if let News::Broker(Event::Table { change: TableChange::Added(key), .. }) = &notice.news {
+    ///         let entry: sundown_client::EntryId = key.parse().expect("the key of a folder's row");
+    ///         println!("{entry}");
+    ///     }
+    /// })?;
+    /// # drop(sink);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advise(
         &self,
         events: Events,
@@ -264,9 +482,50 @@ impl OpenMessage {
         Self { object, entry }
     }
 
-    /// The entry identifier of the message.
+    /// The entry identifier of the message. It stays the same when the message is moved, and so does this object.
     pub fn entry(&self) -> EntryId {
         self.entry
+    }
+
+    /// Sets and removes flags of the message; see [`Session::set_flags`](crate::Session::set_flags).
+    ///
+    /// ```no_run
+    /// use sundown_client::{Flags, Marks};
+    ///
+    /// # fn read(message: &sundown_client::OpenMessage) -> Result<(), sundown_client::Error> {
+    /// let read = Flags { marks: Marks::READ, ..Flags::default() };
+    /// message.set_flags(&read, &Flags::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_flags(&self, add: &Flags, remove: &Flags) -> Result<Flags, Error> {
+        self.object.session.set_flags(self.entry, add, remove)
+    }
+
+    /// Moves the message into another folder of its store; see [`Session::move_to`](crate::Session::move_to).
+    ///
+    /// ```no_run
+    /// # fn keep(message: &sundown_client::OpenMessage) -> Result<(), sundown_client::Error> {
+    /// message.move_to(sundown_client::FolderKind::INBOX)?;
+    /// message.read_at(0)?; // it is the same message, and the object is still open
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn move_to(&self, folder: FolderKind) -> Result<(), Error> {
+        self.object.session.move_to(self.entry, folder)
+    }
+
+    /// Copies the message into a folder of its store; see [`Session::copy_to`](crate::Session::copy_to).
+    ///
+    /// ```no_run
+    /// # fn copy(message: &sundown_client::OpenMessage) -> Result<(), sundown_client::Error> {
+    /// let copy = message.copy_to(sundown_client::FolderKind::DRAFTS)?;
+    /// assert_ne!(copy, message.entry());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn copy_to(&self, folder: FolderKind) -> Result<EntryId, Error> {
+        self.object.session.copy_to(self.entry, folder)
     }
 
     /// Lets another process of this user read this message, without the session; see [`Folder::grant`].
@@ -275,7 +534,7 @@ impl OpenMessage {
     }
 
     /// Reads the piece of the message that begins at this byte. Returns it with the size of the whole message. At the end the piece
-    /// is empty.
+    /// is empty. The broker chooses how long a piece is, at most 256 KiB. Reading sets no flag.
     pub fn read_at(&self, offset: u64) -> Result<(Vec<u8>, u64), Error> {
         let read = |member, object| {
             let source = ReadSource::Object(object);
@@ -326,8 +585,8 @@ impl Draft {
         if !error.is_outcome_unknown() {
             return Err(error);
         }
-        let drafts = self.object.session.open(Opening::Folder(0, FolderKind::Drafts))?;
-        let drafts = Folder { object: drafts, kind: FolderKind::Drafts }.messages()?;
+        let object = self.object.session.open(Opening::Folder(0, FolderKind::DRAFTS))?;
+        let drafts = Folder { object, place: 0, kind: FolderKind::DRAFTS }.messages()?;
         let saved = drafts.into_iter().find(|message| message.entry.record == key.0);
         saved.map(|message| message.entry).ok_or_else(draft_is_lost)
     }
@@ -338,6 +597,15 @@ impl Drop for Draft {
         // A draft that the program drops is not one that a restart lost.
         self.object.session.remove_draft(self.number);
     }
+}
+
+/// A time in milliseconds since 1970.
+fn since_1970(time: SystemTime) -> Result<u64, Error> {
+    let since = time.duration_since(UNIX_EPOCH).ok();
+    since.and_then(|since| u64::try_from(since.as_millis()).ok()).ok_or_else(|| {
+        let message = "a message cannot have come before 1970; say when it came, or nothing";
+        Error::fault(Code::E_INVALID_PARAMETER, message)
+    })
 }
 
 fn draft_is_lost() -> Error {

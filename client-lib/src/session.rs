@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use sundown_protocol::folder::Flags;
 use sundown_protocol::notification::{EndReason, Event, Events};
 use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
@@ -52,7 +53,8 @@ pub enum OnEndOfSession {
 }
 
 impl Logon {
-    /// Logs on to the shared session of the default profile.
+    /// Logs on to the shared session of the default profile. `SUNDOWN_PROFILE` is a variable of the command, which the library does not
+    /// read.
     pub fn shared() -> Self {
         Self { profile: None, flags: LogonFlags::default(), on_end: OnEndOfSession::LogOff }
     }
@@ -214,14 +216,42 @@ impl Session {
         lock(&self.state.inner).facts.identity.clone()
     }
 
-    /// The default event queue: notices that must reach the program and for which it registered no sink. It holds 1,024. If notices
+    /// The default event queue: notices that must reach the program and for which it registered no sink; [`Notice`] says which. It
+    /// holds 1,024. If notices
     /// find no room, the next one says how many were missed ([`Event::Lagged`](crate::Event::Lagged)). The end of the session
     /// always finds room.
     pub fn events(&self) -> &Receiver<Notice> {
         &self.state.events.1
     }
 
-    /// `IMAPISession::Advise`: registers a sink for these events. Critical errors are always included.
+    /// `IMAPISession::Advise`: registers a sink for these events of all stores of the session: of messages, folders, new mail and
+    /// members. Critical errors are always included. [`Notice`] says on which thread it is called, and which news every sink of a
+    /// session gets.
+    ///
+    /// Tables have their own registrations, as [`Folder::advise`](crate::Folder::advise): [`Events::TABLE_MODIFIED`] has no effect
+    /// here.
+    ///
+    /// ```no_run
+    /// use std::sync::mpsc;
+    /// use sundown_client::{Event, Events, News};
+    ///
+    /// # fn follow(session: &sundown_client::Session) -> Result<(), sundown_client::Error> {
+    /// let (notices, happened) = mpsc::sync_channel(64); // the sink waits while it is full
+    /// let sink = session.advise(Events::NEW_MAIL, move |notice| {
+    ///     let _ = notices.send(notice.news.clone());
+    /// })?;
+    /// for news in happened {
+    ///     match news {
+    ///         News::Broker(Event::Arrived(mail)) => println!("{}: {}", mail.from, mail.subject),
+    ///         News::Broker(Event::Lagged { .. }) | News::Reconnected { .. } => { /* look at the Inbox */ }
+    ///         News::Broker(Event::CriticalError { .. }) => break, // the library logs off
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # drop(sink);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advise(
         &self,
         events: Events,
@@ -241,7 +271,21 @@ impl Session {
         self.default_store()?.folder(folder)
     }
 
-    /// Opens a store by its place in the profile.
+    /// Opens a store by its place in the profile: the default store is 0, and the others follow in the order of the profile. The
+    /// status table has a row for each, also if it does not work. A place without a working store is `MAPI_E_NOT_FOUND`.
+    ///
+    /// ```no_run
+    /// use sundown_client::Resource;
+    ///
+    /// # fn show(session: &sundown_client::Session) -> Result<(), sundown_client::Error> {
+    /// let rows = session.status_table()?.rows()?;
+    /// let stores = rows.iter().filter(|row| row.resource == Resource::StoreProvider);
+    /// for (place, row) in stores.enumerate() {
+    ///     println!("{} has {} folders", row.name, session.store(place as u16)?.folders()?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn store(&self, place: u16) -> Result<Store, Error> {
         Ok(Store::new(self.state.open(Opening::Store(place))?, place))
     }
@@ -322,7 +366,69 @@ impl Session {
         self.state.done(|member| Request::Delete { member, entry })
     }
 
-    /// The bytes of a message.
+    /// Sets and removes flags of a message (`IMessage::SetReadFlag`, `IMAPIFolder::SetMessageStatus`). A flag that is in both is
+    /// removed; the other flags stay as they are, so programs that set different flags do not undo each other's change. Returns all
+    /// flags that the message has now. The change is durable then, and every program that registered for
+    /// [`Events::OBJECT_MODIFIED`] is told.
+    ///
+    /// The errors: `MAPI_E_UNKNOWN_ENTRYID` or `MAPI_E_NOT_FOUND` if there is no such message, `MAPI_E_INVALID_PARAMETER` for a wrong
+    /// flag, `MAPI_E_VERSION` with a broker that is too old.
+    ///
+    /// ```no_run
+    /// # fn mark(session: &sundown_client::Session, entry: sundown_client::EntryId) -> Result<(), sundown_client::Error> {
+    /// let add = "read,$work".parse().expect("these are flags");
+    /// let remove = "flagged".parse().expect("this is a flag");
+    /// let flags = session.set_flags(entry, &add, &remove)?;
+    /// println!("{}", flags.names().collect::<Vec<_>>().join(" "));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_flags(&self, entry: EntryId, add: &Flags, remove: &Flags) -> Result<Flags, Error> {
+        self.state.set_flags(entry, add, remove)
+    }
+
+    /// Moves a message into another folder of its store (`IMAPIFolder::CopyMessages` with `MESSAGE_MOVE`). The message keeps its
+    /// entry identifier and its flags. It is durable when this returns, and every program that registered for
+    /// [`Events::OBJECT_MOVED`] is told.
+    ///
+    /// The errors: `MAPI_E_NOT_FOUND` if there is no such message or folder, `MAPI_E_SUBMITTED` for a message in the outgoing queue,
+    /// `MAPI_E_NO_ACCESS` for the Outbox, into which messages come only by being submitted, `MAPI_E_VERSION` with a broker that is
+    /// too old.
+    ///
+    /// ```no_run
+    /// # fn archive(session: &sundown_client::Session, entry: sundown_client::EntryId) -> Result<(), sundown_client::Error> {
+    /// let folders = session.default_store()?.folders()?;
+    /// if let Some(row) = folders.iter().find(|row| row.name == "Archive") {
+    ///     session.move_to(entry, row.folder)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn move_to(&self, entry: EntryId, folder: FolderKind) -> Result<(), Error> {
+        self.state.move_to(entry, folder)
+    }
+
+    /// Copies a message into a folder of its store (`IMAPIFolder::CopyMessages`), with its flags. Returns the entry identifier of the
+    /// copy, which is durable then; every program that registered for [`Events::OBJECT_CREATED`] is told. If the broker goes away
+    /// before it answers, the request is repeated with the same key, and makes one copy.
+    ///
+    /// The errors are those of [`move_to`](Self::move_to).
+    ///
+    /// ```no_run
+    /// use sundown_client::FolderKind;
+    ///
+    /// # fn again(session: &sundown_client::Session, entry: sundown_client::EntryId) -> Result<(), sundown_client::Error> {
+    /// let copy = session.copy_to(entry, FolderKind::DRAFTS)?;
+    /// assert_ne!(copy, entry);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn copy_to(&self, entry: EntryId, folder: FolderKind) -> Result<EntryId, Error> {
+        self.state.copy_to(entry, folder)
+    }
+
+    /// The bytes of a message, all of them at once; [`OpenMessage::read_at`](crate::OpenMessage::read_at) reads them in pieces. Reading
+    /// sets no flag. `MAPI_E_NOT_FOUND` if there is no such message any more.
     pub fn read(&self, entry: EntryId) -> Result<Vec<u8>, Error> {
         let source = ReadSource::Entry(entry);
         read_whole(|offset| self.state.call(|member| Request::Read { member, source, offset }))
@@ -660,6 +766,31 @@ impl SessionState {
                 Err(state.alive().err().unwrap_or(error))
             }
         }
+    }
+
+    pub(crate) fn set_flags(
+        &self,
+        entry: EntryId,
+        add: &Flags,
+        remove: &Flags,
+    ) -> Result<Flags, Error> {
+        let reply = self.call(|member| {
+            let (add, remove) = (add.clone(), remove.clone());
+            Request::SetFlags { member, entry, add: Box::new(add), remove: Box::new(remove) }
+        })?;
+        match reply {
+            Reply::Flags(flags) => Ok(flags),
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub(crate) fn move_to(&self, entry: EntryId, to: FolderKind) -> Result<(), Error> {
+        self.done(|member| Request::Move { member, entry, to })
+    }
+
+    pub(crate) fn copy_to(&self, entry: EntryId, to: FolderKind) -> Result<EntryId, Error> {
+        let key = new_key();
+        of_key(&self.call(|member| Request::Copy { member, key, entry, to })?, key)
     }
 
     /// Makes the hook of a registration. It lists the sink before an event for it can arrive, if the caller still wants it.
@@ -1101,6 +1232,14 @@ pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Ve
         if bytes.0.is_empty() {
             return Err(unexpected());
         }
+    }
+}
+
+/// The entry of a message that was made with this key, whose record the key is.
+pub(crate) fn of_key(reply: &Reply, key: SubmitKey) -> Result<EntryId, Error> {
+    match reply {
+        Reply::Saved(entry) if entry.record == key.0 => Ok(*entry),
+        _ => Err(unexpected()),
     }
 }
 

@@ -13,10 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sundown_client::{
-    AddressRow, Code, Deletion, EntryId, Error, Event, Events, FolderKind, Logoff, Logon, Mapi,
-    MemberId, Message, MessageRow, News, Options, QueueRow, RecipientRow, Resource, Session,
-    SessionId, Status, Stopping, StoreLogoff, SubmissionState, SubmitKey, Token,
+    AddressRow, Code, ContentsRow, Deletion, EntryId, Error, Event, Events, Flags, FolderKind,
+    Logoff, Logon, Mapi, MemberId, Message, MessageRow, News, Options, QueueRow, RecipientRow,
+    Resource, Session, SessionId, Status, Stopping, StoreLogoff, SubmissionState, SubmitKey, Token,
 };
+use sundown_protocol::folder::{Bookmark, Key};
 use sundown_protocol::hello::{Answer, Welcome};
 use sundown_protocol::reply::{
     FromBroker, Granted, LoggedOff, LoggedOn, Reload, Reloaded, Rows, TableRows,
@@ -199,13 +200,24 @@ fn number(request: &Request) -> usize {
         Request::Health { .. } => 38,
         Request::Reload { .. } => 39,
         Request::MessageId { .. } => 40,
+        Request::Folders { .. } => 41,
+        Request::MakeFolder { .. } => 42,
+        Request::RenameFolder { .. } => 43,
+        Request::RemoveFolder { .. } => 44,
+        Request::Contents { .. } => 45,
+        Request::SetFlags { .. } => 46,
+        Request::Move { .. } => 47,
+        Request::Copy { .. } => 48,
+        Request::Append { .. } => 49,
+        Request::Search { .. } => 50,
     }
 }
 
 /// How many kinds of requests there are.
-const REQUESTS: usize = 41;
+const REQUESTS: usize = 51;
 
 const ENTRY: EntryId = EntryId { store: 1, record: 7 };
+const FOLDER: FolderKind = FolderKind(17);
 /// Of a table the place says what it is of.
 const PEOPLE: u32 = 1;
 const STATUS: u32 = 2;
@@ -268,6 +280,31 @@ fn messages() -> TableRows {
     TableRows::Messages(vec![row])
 }
 
+/// As many rows of a contents table.
+fn contents_rows(count: usize) -> Vec<ContentsRow> {
+    let row = ContentsRow {
+        entry: ENTRY,
+        folder: FOLDER,
+        subject: String::new(),
+        from: String::new(),
+        to: String::new(),
+        date: None,
+        size: 1,
+        received: 0,
+        flags: Flags::default(),
+        recovered: false,
+    };
+    vec![row; count]
+}
+
+fn contents(count: usize, next: Option<Bookmark>) -> Reply {
+    Reply::Contents { rows: contents_rows(count), next }
+}
+
+fn found(count: usize, next: Option<u64>) -> Reply {
+    Reply::Found { rows: contents_rows(count), next, unindexed: 0 }
+}
+
 fn rows(rows: TableRows, next: Option<u64>) -> Reply {
     Reply::Rows(Rows { rows, next })
 }
@@ -304,7 +341,7 @@ fn truth(request: &Request) -> Reply {
             AddressAction::Resolve { .. } => Reply::Resolved(person()),
         },
         Request::Redeem { .. } => {
-            let granted = Granted::Folder(FolderKind::Inbox);
+            let granted = Granted::Folder(FolderKind::INBOX);
             Reply::Redeemed { member: MemberId(2), object: object(OTHER), granted }
         }
         Request::Status => Reply::Status(Box::new(status())),
@@ -322,6 +359,14 @@ fn truth(request: &Request) -> Reply {
         }
         Request::Reload { .. } => reloaded(),
         Request::MessageId { .. } => Reply::MessageId(Some("<1@host>".into())),
+        Request::Folders { .. } => Reply::Folders { rows: Vec::new(), next: None },
+        Request::MakeFolder { .. } => Reply::Made(FOLDER),
+        Request::Contents { .. } => contents(1, None),
+        Request::SetFlags { .. } => Reply::Flags(Flags::default()),
+        Request::Copy { key, .. } | Request::Append { key, .. } => {
+            Reply::Saved(EntryId { store: 1, record: key.0 })
+        }
+        Request::Search { .. } => found(1, None),
         Request::Unadvise { .. }
         | Request::Release { .. }
         | Request::Upload { .. }
@@ -335,6 +380,9 @@ fn truth(request: &Request) -> Reply {
         | Request::Grant { .. }
         | Request::Revoke { .. }
         | Request::Stop { .. }
+        | Request::RenameFolder { .. }
+        | Request::RemoveFolder { .. }
+        | Request::Move { .. }
         | Request::ValidateState { .. } => Reply::Done,
     }
 }
@@ -345,7 +393,7 @@ fn reloaded() -> Reply {
 
 /// One of each kind of replies; each says that all is well.
 fn replies() -> Vec<Reply> {
-    let granted = Granted::Folder(FolderKind::Inbox);
+    let granted = Granted::Folder(FolderKind::INBOX);
     let all = vec![
         Reply::Done,
         logged_on(),
@@ -371,6 +419,11 @@ fn replies() -> Vec<Reply> {
         Reply::Health { sessions: Vec::new(), next: None, requests: None },
         reloaded(),
         Reply::MessageId(None),
+        Reply::Folders { rows: Vec::new(), next: None },
+        Reply::Made(FOLDER),
+        contents(1, None),
+        Reply::Flags(Flags::default()),
+        found(1, None),
     ];
     for (place, reply) in all.iter().enumerate() {
         assert_eq!(place_of(reply), place, "each is told");
@@ -405,6 +458,11 @@ fn place_of(reply: &Reply) -> usize {
         Reply::Health { .. } => 21,
         Reply::Reloaded(_) => 22,
         Reply::MessageId(_) => 23,
+        Reply::Folders { .. } => 24,
+        Reply::Made(_) => 25,
+        Reply::Contents { .. } => 26,
+        Reply::Flags(_) => 27,
+        Reply::Found { .. } => 28,
     }
 }
 
@@ -428,8 +486,8 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (3, 3, |s| s.session.advise(Events::NEW_MAIL, |_| ()).map(drop)),
         (5, 4, |s| s.session.address_book().map(drop)),
         (11, 4, |s| s.session.draft(&Message::new("text")).map(drop)),
-        (14, 0, |s| s.session.folder(FolderKind::Inbox)?.delete(ENTRY)),
-        (7, 5, |s| s.session.folder(FolderKind::Inbox)?.messages().map(drop)),
+        (14, 0, |s| s.session.folder(FolderKind::INBOX)?.delete(ENTRY)),
+        (7, 5, |s| s.session.folder(FolderKind::INBOX)?.messages().map(drop)),
         (7, 5, |s| s.session.address_book()?.entries().map(drop)),
         (7, 5, |s| s.session.status_table()?.rows().map(drop)),
         (8, 6, |s| s.session.read(ENTRY).map(drop)),
@@ -449,7 +507,7 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (21, 0, |s| s.mapi.client_shutdown().query_fast_shutdown()),
         (22, 0, |s| s.mapi.client_shutdown().notify_process_shutdown()),
         (23, 0, |s| s.mapi.client_shutdown().do_fast_shutdown()),
-        (24, 0, |s| s.session.folder(FolderKind::Inbox)?.grant(None).map(drop)),
+        (24, 0, |s| s.session.folder(FolderKind::INBOX)?.grant(None).map(drop)),
         (25, 12, |s| s.mapi.redeem(Token(1)).map(drop)),
         (7, 5, |s| s.mapi.redeem(Token(1))?.messages().map(drop)),
         (26, 0, |s| s.session.revoke(Token(1))),
@@ -466,6 +524,21 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (38, 21, |s| s.mapi.health().map(drop)),
         (39, 22, |s| s.mapi.reload("work").map(drop)),
         (40, 23, |s| s.mapi.message_id(ENTRY).map(drop)),
+        (41, 24, |s| s.session.default_store()?.folders().map(drop)),
+        (42, 25, |s| s.session.default_store()?.make_folder(None, "Work").map(drop)),
+        (43, 0, |s| s.session.default_store()?.rename_folder(FOLDER, "Work")),
+        (44, 0, |s| s.session.default_store()?.remove_folder(FOLDER)),
+        (45, 26, |s| s.session.folder(FOLDER)?.contents().next_page().map(drop)),
+        (45, 26, |s| s.session.folder(FOLDER)?.contents().collect::<Result<Vec<_>, _>>().map(drop)),
+        (46, 27, |s| s.session.set_flags(ENTRY, &Flags::default(), &Flags::default()).map(drop)),
+        (46, 27, |s| s.session.open_message(ENTRY)?.set_flags(&Flags::default(), &Flags::default()).map(drop)),
+        (47, 0, |s| s.session.move_to(ENTRY, FOLDER)),
+        (47, 0, |s| s.session.open_message(ENTRY)?.move_to(FOLDER)),
+        (48, 8, |s| s.session.copy_to(ENTRY, FOLDER).map(drop)),
+        (48, 8, |s| s.session.open_message(ENTRY)?.copy_to(FOLDER).map(drop)),
+        (49, 8, |s| s.session.folder(FOLDER)?.append(&Message::new("text"), &Flags::default(), None).map(drop)),
+        (50, 28, |s| s.session.default_store()?.search("word").next_page().map(drop)),
+        (50, 28, |s| s.session.folder(FOLDER)?.search("word").collect::<Result<Vec<_>, _>>().map(drop)),
     ]
 }
 
@@ -580,11 +653,11 @@ fn what_was_deferred() {
 fn what_cannot_be() {
     let lies: Vec<(usize, Reply, Call)> = vec![
         (7, rows(TableRows::Status(Vec::new()), None), |s| {
-            s.session.folder(FolderKind::Inbox)?.messages().map(drop)
+            s.session.folder(FolderKind::INBOX)?.messages().map(drop)
         }),
         // It would be asked for without end.
         (7, rows(messages(), Some(0)), |s| {
-            s.session.folder(FolderKind::Inbox)?.messages().map(drop)
+            s.session.folder(FolderKind::INBOX)?.messages().map(drop)
         }),
         (7, rows(messages(), Some(0)), |s| s.mapi.redeem(Token(1))?.messages().map(drop)),
         (28, Reply::Queue { rows: Vec::new(), next: Some(0) }, |s| {
@@ -598,6 +671,27 @@ fn what_cannot_be() {
         }),
         (29, Reply::Queue { rows: Vec::new(), next: None }, |s| {
             s.mapi.queue_entry(None, ENTRY).map(drop)
+        }),
+        // Another message than that of the key.
+        (48, Reply::Saved(ENTRY), |s| s.session.copy_to(ENTRY, FOLDER).map(drop)),
+        (49, Reply::Saved(ENTRY), |s| {
+            let inbox = s.session.folder(FOLDER)?;
+            inbox.append(&Message::new("text"), &Flags::default(), None).map(drop)
+        }),
+        // A page behind none.
+        (45, contents(0, Some(Bookmark { key: Key::Number(1), order: 1 })), |s| {
+            s.session.folder(FOLDER)?.contents().next_page().map(drop)
+        }),
+        // More rows than were asked for.
+        (45, contents(3, None), |s| {
+            s.session.folder(FOLDER)?.contents().limit(2).next_page().map(drop)
+        }),
+        (50, found(3, None), |s| {
+            s.session.default_store()?.search("word").limit(2).next_page().map(drop)
+        }),
+        // The cursor of the first page.
+        (50, found(1, Some(0)), |s| {
+            s.session.default_store()?.search("word").next_page().map(drop)
         }),
     ];
     for (request, lie, call) in lies {

@@ -18,10 +18,12 @@ use std::time::{Duration, SystemTime};
 use sundown_core::address::Pattern;
 use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{
-    ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, TransportCall,
+    Mirror, MirrorChange, ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, StoreWrite,
+    TransportCall,
 };
 use sundown_core::settings::{
-    Limits, LoadedProfile, Looked, Profile, QueuePolicy, Settings, TransportSpec, Version,
+    Limits, LoadedProfile, Looked, MailboxSpec, Profile, QueuePolicy, Settings, TransportSpec,
+    Version, Watching,
 };
 use sundown_core::{
     Behalf, Broker, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity,
@@ -35,7 +37,7 @@ use sundown_protocol::{
     AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, RequestId, SessionId, SessionTag,
 };
 
-use fakes::{AddressBook, Answer, Store, Transport, Wire, error};
+use fakes::{AddressBook, Answer, Mailbox, Store, Transport, Wire, error};
 
 /// The broker's own user.
 const OWNER: u32 = 1_000;
@@ -54,6 +56,7 @@ enum Worker {
     Store { path: PathBuf, of: LaneId },
     Transport(Transport),
     AddressBook(AddressBook),
+    Mailbox(Mailbox),
 }
 
 #[derive(Debug)]
@@ -137,6 +140,11 @@ fn profile(name: &str, linger: &[&str]) -> Profile {
         access: vec![(7, sundown_core::settings::Right::Submit)],
         local: LocalMail { users: Users::System, ..LocalMail::default() },
         forward: sundown_core::settings::Forward::No,
+        mailboxes: vec![MailboxSpec {
+            provider: spec("account", ""),
+            watch: if name == "work" { Watching::Always } else { Watching::Members },
+        }],
+        on_new_mail: (name == "work").then(|| vec!["ring".into()]),
     }
 }
 
@@ -263,6 +271,7 @@ impl World {
                 assert!(recipients > 0, "it is about nobody");
             }
             Effect::RunForNotice { command, .. } => panic!("no profile has {command:?}"),
+            Effect::RunForMail { profile, .. } => assert_eq!(profile, "work", "it has a command"),
             Effect::WrongAnswer { provider, call, wrong, .. } => {
                 panic!("what {provider} says is so, and {call} was {wrong}")
             }
@@ -288,6 +297,9 @@ impl World {
             }
             Reply::Ticket(ticket) => self.seen.tickets.push(ticket.clone()),
             Reply::Submitted { entry, .. } | Reply::Saved(entry) => self.seen.entries.push(*entry),
+            Reply::Contents { rows, .. } | Reply::Found { rows, .. } => {
+                self.seen.entries.extend(rows.iter().map(|row| row.entry));
+            }
             Reply::Opened(object) => self.seen.objects.extend(member.map(|m| (m, *object))),
             Reply::Advised(advise) => self.seen.advises.extend(member.map(|m| (m, *advise))),
             _ => {}
@@ -301,6 +313,7 @@ impl World {
             ProviderType::Store => Worker::Store { path: spec.path.clone(), of: lane },
             ProviderType::Transport => Worker::Transport(Transport::new(&spec.name)),
             ProviderType::AddressBook => Worker::AddressBook(AddressBook::default()),
+            ProviderType::Mailbox => Worker::Mailbox(Mailbox::default()),
         };
         let new = |worker| Lane {
             kind: provider_type,
@@ -323,6 +336,7 @@ impl World {
             ProviderCall::Write(_) | ProviderCall::Read(_) => lane.kind == ProviderType::Store,
             ProviderCall::Transport(_) => lane.kind == ProviderType::Transport,
             ProviderCall::Address(_) => lane.kind == ProviderType::AddressBook,
+            ProviderCall::Mailbox(_) => lane.kind == ProviderType::Mailbox,
             ProviderCall::Logon
             | ProviderCall::Renew
             | ProviderCall::Logoff
@@ -343,6 +357,33 @@ impl World {
     }
 
     // --- providers ---
+
+    /// The mailbox of a profile's store writes what it has seen there, if it watches, and the broker hears of it.
+    fn mailbox_writes(&mut self, profile: &str, changes: Vec<MirrorChange>) {
+        let path = PathBuf::from(format!("/{profile}/store"));
+        let of_store = |lane: &Lane| match &lane.worker {
+            Worker::Store { path: at, of } if *at == path => Some(*of),
+            _ => None,
+        };
+        let Some(lane) = self.lanes.values().find_map(of_store) else { return };
+        let store = self.stores.get_mut(&path).expect("there is such a store");
+        let watches = |lane: &Lane| matches!(&lane.worker, Worker::Mailbox(mailbox) if mailbox.watches == Some(store.uid));
+        if store.logons == 0 || !self.lanes.values().any(watches) {
+            return;
+        }
+        let mirror = StoreWrite::Mirror(Box::new(Mirror { mailbox: PathBuf::new(), changes }));
+        if let Ok(ProviderAnswer::Mirrored(changes)) = store.write("Mirror", mirror) {
+            self.apply(Event::StoreChanged { lane, changes });
+        }
+    }
+
+    /// A mailbox says whether it works.
+    fn mailbox_says(&mut self, works: bool) {
+        let mailboxes = self.lanes.iter().filter(|(_, lane)| lane.kind == ProviderType::Mailbox);
+        let Some(lane) = mailboxes.map(|(id, _)| *id).next() else { return };
+        let said = if works { Ok(()) } else { Err(error(Code::E_NO_ACCESS)) };
+        self.apply(Event::MailboxSaid { lane, said });
+    }
 
     /// Carries out the first call of a lane, or fails it.
     fn work(&mut self, id: LaneId, fails: Option<Code>) {
@@ -374,6 +415,9 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
+            (Worker::Mailbox(mailbox), ProviderCall::Mailbox(call)) => {
+                Ok(mailbox.call(call, self.stores.values_mut()))
+            }
             (Worker::Transport(_), ProviderCall::Logon) => {
                 Ok(ProviderAnswer::TransportReady(self.wire.facts))
             }
@@ -604,6 +648,7 @@ fn may_fail(call: &ProviderCall) -> bool {
         | ProviderCall::Read(_)
         | ProviderCall::Transport(_)
         | ProviderCall::Address(_)
+        | ProviderCall::Mailbox(_)
         | ProviderCall::QueryFastShutdown
         | ProviderCall::NotifyProcessShutdown
         | ProviderCall::DoFastShutdown => true,

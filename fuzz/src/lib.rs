@@ -10,6 +10,7 @@ mod dialogue;
 mod frame;
 mod head;
 mod mail;
+mod search;
 mod settings;
 mod transfer;
 
@@ -20,6 +21,7 @@ pub use dialogue::dialogue;
 pub use frame::frame;
 pub use head::head;
 pub use mail::mail;
+pub use search::search;
 pub use settings::settings;
 pub use transfer::transfer;
 
@@ -31,11 +33,12 @@ use sundown_providers::headers;
 pub type Target = fn(&[u8]);
 
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
     ("mail", mail),
+    ("search", search),
     ("transfer", transfer),
     ("settings", settings),
     ("answers", answers),

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use sundown_daemon::settings::{
-    Accounts, KnownKinds, Places, ProfileError, SettingsError, Unlisted, load_profile,
+    Accounts, KnownKinds, Places, ProfileError, Serves, SettingsError, Unlisted, load_profile,
     load_settings,
 };
 use tempfile::TempDir;
@@ -53,6 +53,7 @@ fn in_directory(root: &Path, bytes: &[u8]) {
         data: PathBuf::from("/data"),
         home: Some(PathBuf::from("/home/anna")),
         user: "anna".into(),
+        serves: Serves::User,
         hostname: "host.example".into(),
         mailname: "/nonexistent/mailname".into(),
         kinds: KnownKinds::default(),

@@ -9,6 +9,7 @@
 
 pub mod code;
 pub mod codec;
+pub mod folder;
 pub mod frame;
 pub mod hello;
 pub mod id;
@@ -22,6 +23,7 @@ pub mod version;
 mod words;
 
 pub use code::{Code, Fault, FaultDetail};
+pub use folder::{Flags, Folder};
 pub use id::{
     AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag,
     SubmitKey, Token, UploadId,

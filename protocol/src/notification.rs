@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, SessionTag};
 use crate::reply::{Peer, Place};
-use crate::request::Ticket;
+use crate::request::{Folder, Ticket};
 use crate::version::Version;
 
 /// An event for a member.
@@ -36,15 +36,16 @@ pub enum Event {
         /// How long the member may stay, in milliseconds; `None` means without a limit.
         grace: Option<u64>,
     },
-    /// `fnevNewMail`.
+    /// `fnevNewMail`, for a client of version 3 or older. Later ones get [`Arrived`](Self::Arrived).
     NewMail(Place),
     /// `fnevObjectCreated`.
     Created(Place),
-    /// `fnevObjectModified`.
+    /// `fnevObjectModified`: the message has other flags. Its text never changes.
     Modified(Place),
-    /// `fnevObjectMoved`: where the message is now, and the folder where it was.
-    Moved(Place, crate::request::Folder),
-    /// `fnevObjectDeleted`: where the message was.
+    /// `fnevObjectMoved`: where the message is now, and the folder where it was. Deleting a message moves it into Deleted, and sending
+    /// one moves it from the Outbox into Sent.
+    Moved(Place, Folder),
+    /// `fnevObjectDeleted`: where the message was. It is gone for good.
     Deleted(Place),
     /// `fnevTableModified` on an open table.
     Table {
@@ -91,6 +92,39 @@ pub enum Event {
     /// Several [`MemberLeft`](Self::MemberLeft) in one notification. A client of an earlier version gets a notification for each of
     /// them, and the library tells programs of each by itself.
     MembersLeft(Vec<Departure>),
+    /// `fnevNewMail`: a message came into the Inbox. From version 4 on.
+    Arrived(Box<Arrival>),
+    /// `fnevObjectCreated`, `fnevObjectModified` or `fnevObjectDeleted` of a folder. From version 4 on.
+    Folder {
+        /// The number of its store ([`EntryId::store`](crate::EntryId)).
+        store: u32,
+        /// The folder.
+        folder: Folder,
+        /// What happened to it.
+        change: FolderChange,
+    },
+}
+
+/// A message that came (`NEWMAIL_NOTIFICATION`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Where it is.
+    pub place: Place,
+    /// Who it is from, with the address.
+    pub from: String,
+    /// Its subject.
+    pub subject: String,
+}
+
+/// What happened to a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FolderChange {
+    /// It was made.
+    Made,
+    /// It has another name.
+    Renamed,
+    /// It was removed.
+    Removed,
 }
 
 /// A member that left.
@@ -102,7 +136,8 @@ pub struct Departure {
     pub reason: LeaveReason,
 }
 
-/// A change of a table (`TABLE_NOTIFICATION`).
+/// A change of a table (`TABLE_NOTIFICATION`). The key of a folder's row is the text of its message's [`EntryId`], the key
+/// of a row of the status table the provider's name. The address book only reloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TableChange {
     /// `TABLE_ROW_ADDED`: the row's key.
@@ -111,7 +146,7 @@ pub enum TableChange {
     Deleted(String),
     /// `TABLE_ROW_MODIFIED`: the row's key.
     Modified(String),
-    /// `TABLE_RELOAD`: the table must be read again.
+    /// `TABLE_RELOAD`: the table must be read again. In a folder it stands for many changes at once, which are told in no other way.
     Reload,
 }
 
@@ -172,6 +207,10 @@ impl LeaveReason {
 }
 
 /// A set of events, with MAPI's numbers.
+///
+/// Where a mailbox changes many messages at once (more than 16 in one step), there is no `Created`, `Modified`, `Moved` or `Deleted` for
+/// each of them, but one [`TableChange::Reload`] for each open folder with a registration for [`Events::TABLE_MODIFIED`]. New mail and
+/// folders are always told one by one.
 ///
 /// ```
 /// use sundown_protocol::Events;
@@ -267,14 +306,63 @@ impl FromStr for Events {
 impl Event {
     /// The same event for a client of this version. A reason that the version lacks is replaced by the nearest one that it has.
     #[must_use]
-    pub fn in_version(mut self, version: Version) -> Vec<Self> {
+    pub fn in_version(self, version: Version) -> Vec<Self> {
+        let Some(mut event) =
+            (if version >= Version::V4 { Some(self) } else { self.before_folders() })
+        else {
+            return Vec::new();
+        };
         if version >= Version::V3 {
-            return vec![self];
+            return vec![event];
         }
-        if let Self::CriticalError { reason: reason @ EndReason::StoreLost, .. } = &mut self {
+        if let Self::CriticalError { reason: reason @ EndReason::StoreLost, .. } = &mut event {
             *reason = EndReason::SharedLogoff;
         }
-        self.each().collect()
+        event.each().collect()
+    }
+
+    /// The same event for a client that knows the five folders of every store: it hears of no other folder, so a message that moves
+    /// between the two kinds of folders comes or goes.
+    fn before_folders(self) -> Option<Self> {
+        let known = |folder: Folder| folder.built_in().is_some();
+        match self {
+            Self::Arrived(arrival) => {
+                known(arrival.place.folder).then_some(Self::NewMail(arrival.place))
+            }
+            Self::Folder { .. } => None,
+            Self::NewMail(place)
+            | Self::Created(place)
+            | Self::Modified(place)
+            | Self::Deleted(place)
+                if !known(place.folder) =>
+            {
+                None
+            }
+            Self::Moved(place, from) => match (known(from), known(place.folder)) {
+                (true, true) => Some(Self::Moved(place, from)),
+                (true, false) => Some(Self::Deleted(Place { folder: from, ..place })),
+                (false, true) => Some(Self::Created(place)),
+                (false, false) => None,
+            },
+            event => Some(event),
+        }
+    }
+
+    /// Whether clients of some versions get it in other words than it has.
+    pub fn differs(&self) -> bool {
+        let other = |folder: &Folder| folder.built_in().is_none();
+        match self {
+            Self::CriticalError { .. }
+            | Self::MembersLeft(_)
+            | Self::Arrived(_)
+            | Self::Folder { .. } => true,
+            Self::NewMail(place)
+            | Self::Created(place)
+            | Self::Modified(place)
+            | Self::Deleted(place) => other(&place.folder),
+            Self::Moved(place, from) => other(&place.folder) || other(from),
+            _ => false,
+        }
     }
 
     /// How many notices a program sees for this event.
@@ -299,7 +387,12 @@ impl Event {
     pub fn mask(&self) -> Option<Events> {
         match self {
             Self::CriticalError { .. } => Some(Events::CRITICAL_ERROR),
-            Self::NewMail(_) => Some(Events::NEW_MAIL),
+            Self::NewMail(_) | Self::Arrived(_) => Some(Events::NEW_MAIL),
+            Self::Folder { change, .. } => Some(match change {
+                FolderChange::Made => Events::OBJECT_CREATED,
+                FolderChange::Renamed => Events::OBJECT_MODIFIED,
+                FolderChange::Removed => Events::OBJECT_DELETED,
+            }),
             Self::Created(_) => Some(Events::OBJECT_CREATED),
             Self::Modified(_) => Some(Events::OBJECT_MODIFIED),
             Self::Moved(..) => Some(Events::OBJECT_MOVED),

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::code::Fault;
+use crate::code::{Code, Fault};
+use crate::folder::{Bookmark, ContentsRow, Flags, FolderRow};
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId};
 use crate::notification::Notification;
 use crate::request::{Blob, Folder, StatusCursor, StoreLogoff, Ticket};
+use crate::version::Version;
 
 /// A message that the broker sends after its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +119,34 @@ pub enum Reply {
     /// To a message id: the value of the field, without the blanks around it; `None` if the message has no such field in its first
     /// [`MAX_BLOB`](crate::frame::MAX_BLOB) bytes.
     MessageId(Option<String>),
+    /// To a folders.
+    Folders {
+        /// The rows, in the order of the folders' numbers.
+        rows: Vec<FolderRow>,
+        /// The folder behind which the next page begins; `None` at the end.
+        next: Option<Folder>,
+    },
+    /// To a make folder.
+    Made(Folder),
+    /// To a contents.
+    Contents {
+        /// The rows.
+        rows: Vec<ContentsRow>,
+        /// The place of the next page; `None` at the end.
+        next: Option<Bookmark>,
+    },
+    /// To a set flags: the flags that the message has now.
+    Flags(Flags),
+    /// To a search.
+    Found {
+        /// The messages, newest first.
+        rows: Vec<ContentsRow>,
+        /// The cursor of the next page; `None` at the end.
+        next: Option<u64>,
+        /// How many messages of the store are not in its index yet, which is built while the store is idle. The answer may lack
+        /// them.
+        unindexed: u64,
+    },
 }
 
 /// The kind of a [`Reply`], without its contents.
@@ -147,6 +177,11 @@ pub enum ReplyKind {
     Health,
     Reloaded,
     MessageId,
+    Folders,
+    Made,
+    Contents,
+    Flags,
+    Found,
 }
 
 impl Reply {
@@ -177,7 +212,48 @@ impl Reply {
             Self::Health { .. } => ReplyKind::Health,
             Self::Reloaded(_) => ReplyKind::Reloaded,
             Self::MessageId(_) => ReplyKind::MessageId,
+            Self::Folders { .. } => ReplyKind::Folders,
+            Self::Made(_) => ReplyKind::Made,
+            Self::Contents { .. } => ReplyKind::Contents,
+            Self::Flags(_) => ReplyKind::Flags,
+            Self::Found { .. } => ReplyKind::Found,
         }
+    }
+}
+
+impl Reply {
+    /// The same reply for a client of this version. A mailbox is a transport for a version that has no word for it; a reference to a
+    /// folder that it has no number for is left out of a status, and cannot be redeemed (`MAPI_E_VERSION`).
+    pub fn in_version(mut self, version: Version) -> Result<Self, Fault> {
+        if version >= Version::V4 {
+            return Ok(self);
+        }
+        match &mut self {
+            Self::Rows(Rows { rows: TableRows::Status(rows), .. }) => {
+                for row in rows {
+                    row.resource.before_mailboxes();
+                }
+            }
+            Self::Status(status) | Self::StatusPage { status, .. } => {
+                for session in &mut status.sessions {
+                    for provider in &mut session.providers {
+                        provider.kind.before_mailboxes();
+                    }
+                    session.references.retain(|reference| reference.granted.is_before_folders());
+                }
+            }
+            Self::Health { sessions, .. } => {
+                for provider in sessions.iter_mut().flat_map(|s| &mut s.providers) {
+                    provider.kind.before_mailboxes();
+                }
+            }
+            Self::Redeemed { granted, .. } if !granted.is_before_folders() => {
+                let text = "the granted folder is one that this version of the protocol cannot name; update the program";
+                return Err(Fault::new(Code::E_VERSION, text));
+            }
+            _ => {}
+        }
+        Ok(self)
     }
 }
 
@@ -197,6 +273,16 @@ pub enum Granted {
     Message(EntryId),
     /// A folder.
     Folder(Folder),
+}
+
+impl Granted {
+    /// Whether the versions with the five folders of every store have a word for it.
+    fn is_before_folders(self) -> bool {
+        match self {
+            Self::Message(_) => true,
+            Self::Folder(folder) => folder.built_in().is_some(),
+        }
+    }
 }
 
 /// A new member of a session.
@@ -318,16 +404,26 @@ pub enum Resource {
     AddressBookProvider,
     /// `MAPI_STORE_PROVIDER` 33.
     StoreProvider,
+    /// A mailbox, which receives. MAPI's transports send and receive, so its number is that of a transport. A client of an earlier
+    /// version sees a transport.
+    Mailbox,
 }
 
 impl Resource {
+    /// Replaces what the versions before mailboxes have no word for.
+    fn before_mailboxes(&mut self) {
+        if *self == Self::Mailbox {
+            *self = Self::TransportProvider;
+        }
+    }
+
     /// The number in MAPI's headers.
     pub fn number(self) -> u32 {
         match self {
             Self::StoreProvider => 33,
             Self::AddressBook => 34,
             Self::AddressBookProvider => 35,
-            Self::TransportProvider => 36,
+            Self::TransportProvider | Self::Mailbox => 36,
             Self::Spooler => 37,
             Self::Subsystem => 39,
         }
@@ -337,6 +433,7 @@ impl Resource {
     pub fn name(self) -> &'static str {
         match self {
             Self::StoreProvider => "store",
+            Self::Mailbox => "mailbox",
             Self::AddressBook => "address-books",
             Self::AddressBookProvider => "address-book",
             Self::TransportProvider => "transport",
@@ -354,6 +451,10 @@ pub mod status_code {
     pub const OFFLINE: u32 = 0x2;
     /// `STATUS_FAILURE`: the resource has a problem.
     pub const FAILURE: u32 = 0x4;
+    /// `STATUS_INBOUND_ENABLED`: the resource receives messages.
+    pub const INBOUND_ENABLED: u32 = 0x1_0000;
+    /// `STATUS_INBOUND_ACTIVE`: the resource is receiving a message.
+    pub const INBOUND_ACTIVE: u32 = 0x2_0000;
     /// `STATUS_OUTBOUND_ENABLED`: the resource accepts messages.
     pub const OUTBOUND_ENABLED: u32 = 0x10_0000;
     /// `STATUS_OUTBOUND_ACTIVE`: the resource is sending a message.
@@ -726,8 +827,10 @@ mod tests {
             Resource::Subsystem,
         ];
         assert_eq!(resources.map(Resource::number), [33, 34, 35, 36, 37, 39]);
+        assert_eq!(Resource::Mailbox.number(), Resource::TransportProvider.number());
         let words = ["store", "address-books", "address-book", "transport", "spooler", "subsystem"];
         assert_eq!(resources.map(Resource::name), words);
+        assert_eq!(Resource::Mailbox.name(), "mailbox");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::folder::{Bookmark, Filter, Flags, Sort};
 use crate::id::{
     AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag, SubmitKey, Token,
     UploadId,
@@ -11,6 +12,8 @@ use crate::id::{
 use crate::notification::Events;
 use crate::reply::{ReplyKind, Resource};
 use crate::version::Version;
+
+pub use crate::folder::Folder;
 
 /// Adds the operations of a set of bits to these types.
 macro_rules! sets {
@@ -303,7 +306,133 @@ pub enum Request {
         /// The entry identifier of the message.
         entry: EntryId,
     },
+    /// `IMAPIFolder::GetHierarchyTable`: the folders of a store → [`Reply::Folders`](crate::Reply::Folders). From version 4 on.
+    Folders {
+        /// The member that asks.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The folder behind which the page begins; `None` for the first page.
+        after: Option<Folder>,
+        /// The most rows to return.
+        limit: u32,
+    },
+    /// `IMAPIFolder::CreateFolder` → [`Reply::Made`](crate::Reply::Made). A folder of this name in the same place is
+    /// `MAPI_E_COLLISION`. From version 4 on.
+    MakeFolder {
+        /// The member that makes it.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The folder to make it in; `None` for the top.
+        parent: Option<Folder>,
+        /// Its name, at most [`MAX_FOLDER_NAME`](crate::folder::MAX_FOLDER_NAME) bytes.
+        name: String,
+    },
+    /// Gives a folder another name → [`Reply::Done`](crate::Reply::Done). The folders of every store keep theirs. From version 4 on.
+    RenameFolder {
+        /// The member that renames it.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The folder.
+        folder: Folder,
+        /// Its new name.
+        name: String,
+    },
+    /// `IMAPIFolder::DeleteFolder` of an empty folder → [`Reply::Done`](crate::Reply::Done). One with messages is
+    /// `MAPI_E_HAS_MESSAGES`, one with folders `MAPI_E_HAS_FOLDERS`. From version 4 on.
+    RemoveFolder {
+        /// The member that removes it.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The folder.
+        folder: Folder,
+    },
+    /// `IMAPITable::SortTable` and `QueryRows` of a folder → [`Reply::Contents`](crate::Reply::Contents). From version 4 on.
+    Contents {
+        /// The member that has the object.
+        member: MemberId,
+        /// A folder.
+        object: ObjectId,
+        /// The order.
+        sort: Sort,
+        /// Which rows.
+        only: Filter,
+        /// The place behind which the rows begin; `None` for the first page.
+        after: Option<Bookmark>,
+        /// The most rows to return.
+        limit: u32,
+    },
+    /// `IMAPIFolder::SetMessageStatus` and `IMessage::SetReadFlag` → [`Reply::Flags`](crate::Reply::Flags). From version 4 on.
+    SetFlags {
+        /// The member that sets them.
+        member: MemberId,
+        /// The message.
+        entry: EntryId,
+        /// Flags to set.
+        add: Box<Flags>,
+        /// Flags to remove; what is in both is removed.
+        remove: Box<Flags>,
+    },
+    /// `IMAPIFolder::CopyMessages` with `MESSAGE_MOVE`, of one message within its store → [`Reply::Done`](crate::Reply::Done). The
+    /// entry identifier stays the same. From version 4 on.
+    Move {
+        /// The member that moves it.
+        member: MemberId,
+        /// The message.
+        entry: EntryId,
+        /// Its new folder.
+        to: Folder,
+    },
+    /// `IMAPIFolder::CopyMessages`, of one message within its store → [`Reply::Saved`](crate::Reply::Saved). From version 4 on.
+    Copy {
+        /// The member that copies it.
+        member: MemberId,
+        /// The key that makes a repeat harmless.
+        key: SubmitKey,
+        /// The message.
+        entry: EntryId,
+        /// The folder of the copy.
+        to: Folder,
+    },
+    /// Puts a message into a folder, as it is → [`Reply::Saved`](crate::Reply::Saved). From version 4 on.
+    Append {
+        /// The member that appends it.
+        member: MemberId,
+        /// The key that makes a repeat harmless.
+        key: SubmitKey,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The folder.
+        folder: Folder,
+        /// The message, RFC 5322.
+        content: Content,
+        /// Its flags.
+        flags: Box<Flags>,
+        /// When it came, in milliseconds since 1970; `None` for now.
+        received: Option<u64>,
+    },
+    /// `IMAPIFolder::SetSearchCriteria` and its results, newest first → [`Reply::Found`](crate::Reply::Found). From version 4 on.
+    Search {
+        /// The member that searches.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The words to look for, at most [`MAX_WORDS`] bytes.
+        words: String,
+        /// The folder to look in; `None` for all but Deleted.
+        folder: Option<Folder>,
+        /// The cursor behind which the rows begin: zero, or the one from the last reply.
+        after: u64,
+        /// The most rows to return.
+        limit: u32,
+    },
 }
+
+/// The longest [`Search::words`](Request::Search), in bytes.
+pub const MAX_WORDS: usize = 4096;
 
 /// What chooses the transports of a message, beside its recipients. A transport of a profile may be for some senders only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -422,7 +551,7 @@ pub enum AdviseSource {
 pub enum Opening {
     /// A message store, by its place in the profile; zero is the default store.
     Store(u16),
-    /// A folder of a store.
+    /// A folder of a store. One that is not in every store takes version 4.
     Folder(u16, Folder),
     /// A message.
     Message(EntryId),
@@ -430,37 +559,6 @@ pub enum Opening {
     AddressBook,
     /// The status table.
     StatusTable,
-}
-
-/// The folders of every store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Folder {
-    /// Received mail, and delivery status notifications.
-    Inbox,
-    /// Submitted mail that is not final.
-    Outbox,
-    /// Final mail.
-    Sent,
-    /// Unfinished mail.
-    Drafts,
-    /// Deleted mail. Deleting a message here deletes it for good.
-    Deleted,
-}
-
-impl Folder {
-    /// All folders.
-    pub const ALL: [Self; 5] = [Self::Inbox, Self::Outbox, Self::Sent, Self::Drafts, Self::Deleted];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inbox => "inbox",
-            Self::Outbox => "outbox",
-            Self::Sent => "sent",
-            Self::Drafts => "drafts",
-            Self::Deleted => "deleted",
-        }
-    }
 }
 
 /// The source from which a message is read.
@@ -755,17 +853,29 @@ impl Request {
             | Self::MessageId { .. }
             | Self::Ticket { .. }
             | Self::Health { .. }
+            | Self::Folders { .. }
+            | Self::Contents { .. }
+            | Self::Search { .. }
             // Doing these twice is the same as once.
+            | Self::SetFlags { .. }
+            | Self::Move { .. }
+            | Self::RenameFolder { .. }
             | Self::Reload { .. }
             | Self::Setting { .. }
             | Self::Flush { .. }
             | Self::QueryFastShutdown
             | Self::NotifyProcessShutdown
             | Self::DoFastShutdown { .. } => Repeat::Harmless,
-            Self::Submit(_) | Self::SubmitVia { .. } | Self::Save { .. } => Repeat::Keyed,
+            Self::Submit(_)
+            | Self::SubmitVia { .. }
+            | Self::Save { .. }
+            | Self::Copy { .. }
+            | Self::Append { .. } => Repeat::Keyed,
             Self::AbortSubmit { .. }
             | Self::Revoke { .. }
             | Self::DeleteProfile { .. }
+            | Self::MakeFolder { .. }
+            | Self::RemoveFolder { .. }
             | Self::DeleteFrom { .. } => Repeat::Settled,
             Self::AddressBook { action, .. } => match action {
                 AddressAction::Resolve { .. } => Repeat::Harmless,
@@ -805,7 +915,12 @@ impl Request {
             Self::List { .. } => ReplyKind::Rows,
             Self::Read { .. } => ReplyKind::Piece,
             Self::Submit(_) | Self::SubmitVia { .. } => ReplyKind::Submitted,
-            Self::Save { .. } => ReplyKind::Saved,
+            Self::Save { .. } | Self::Copy { .. } | Self::Append { .. } => ReplyKind::Saved,
+            Self::Folders { .. } => ReplyKind::Folders,
+            Self::MakeFolder { .. } => ReplyKind::Made,
+            Self::Contents { .. } => ReplyKind::Contents,
+            Self::SetFlags { .. } => ReplyKind::Flags,
+            Self::Search { .. } => ReplyKind::Found,
             Self::Setting { .. } => ReplyKind::Setting,
             Self::AddressBook { action, .. } => match action {
                 AddressAction::Add { .. } => ReplyKind::Added,
@@ -841,6 +956,9 @@ impl Request {
             | Self::Grant { .. }
             | Self::Revoke { .. }
             | Self::Stop { .. }
+            | Self::Move { .. }
+            | Self::RenameFolder { .. }
+            | Self::RemoveFolder { .. }
             | Self::ValidateState { .. } => ReplyKind::Done,
         }
     }
@@ -858,9 +976,15 @@ impl Request {
         }
     }
 
-    /// The first version with this request.
+    /// The first version with this request and all that it names.
     pub fn since(&self) -> Version {
         match self {
+            Self::Open { what: Opening::Folder(_, folder), .. }
+            | Self::DeleteFrom { from: folder, .. }
+                if folder.built_in().is_none() =>
+            {
+                Version::V4
+            }
             Self::Broker => Version::V2,
             Self::Ticket { .. }
             | Self::Return { .. }
@@ -870,6 +994,17 @@ impl Request {
             | Self::Health { .. }
             | Self::Reload { .. }
             | Self::MessageId { .. } => Version::V3,
+            Self::ValidateState { kind: Resource::Mailbox, .. }
+            | Self::Folders { .. }
+            | Self::MakeFolder { .. }
+            | Self::RenameFolder { .. }
+            | Self::RemoveFolder { .. }
+            | Self::Contents { .. }
+            | Self::SetFlags { .. }
+            | Self::Move { .. }
+            | Self::Copy { .. }
+            | Self::Append { .. }
+            | Self::Search { .. } => Version::V4,
             _ => Version::V1,
         }
     }
@@ -897,6 +1032,16 @@ impl Request {
             | Self::Grant { member, .. }
             | Self::ValidateState { member, .. }
             | Self::StoreLogoff { member, .. }
+            | Self::Folders { member, .. }
+            | Self::MakeFolder { member, .. }
+            | Self::RenameFolder { member, .. }
+            | Self::RemoveFolder { member, .. }
+            | Self::Contents { member, .. }
+            | Self::SetFlags { member, .. }
+            | Self::Move { member, .. }
+            | Self::Copy { member, .. }
+            | Self::Append { member, .. }
+            | Self::Search { member, .. }
             | Self::Revoke { member, .. } => Some(*member),
             Self::SubmitVia { submit, .. } => Some(submit.member),
             Self::Logon(_)
@@ -957,6 +1102,16 @@ impl Request {
             Self::Health { .. } => "Health",
             Self::Reload { .. } => "Reload",
             Self::MessageId { .. } => "MessageId",
+            Self::Folders { .. } => "Folders",
+            Self::MakeFolder { .. } => "MakeFolder",
+            Self::RenameFolder { .. } => "RenameFolder",
+            Self::RemoveFolder { .. } => "RemoveFolder",
+            Self::Contents { .. } => "Contents",
+            Self::SetFlags { .. } => "SetFlags",
+            Self::Move { .. } => "Move",
+            Self::Copy { .. } => "Copy",
+            Self::Append { .. } => "Append",
+            Self::Search { .. } => "Search",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }
@@ -966,11 +1121,6 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_folder_has_a_word_of_its_own() {
-        assert_eq!(crate::words::of(&Folder::ALL), Folder::ALL.map(Folder::name));
-    }
 
     #[test]
     fn a_flag_that_means_something_is_known() {

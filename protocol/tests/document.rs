@@ -4,10 +4,11 @@
 
 mod samples;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
-use sundown_protocol::notification::EndReason;
+use sundown_protocol::notification::{EndReason, FolderChange};
 use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn, Peer, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Repeat,
@@ -250,6 +251,7 @@ fn every_request_is_described_with_its_version() {
             Version::V1 => !row.contains("from version"),
             Version::V2 => row.contains("from version 2 on"),
             Version::V3 => row.contains("from version 3 on"),
+            Version::V4 => row.contains("from version 4 on"),
         };
         assert!(said, "{} is there since {:?}: {row}", request.name(), request.since());
     }
@@ -289,9 +291,17 @@ fn every_event_is_told_for_the_bit_that_the_document_names() {
     ];
     for event in samples::events() {
         let row = row_of(&document, "Event", samples::event_name(&event));
-        let named = bits.iter().find(|(name, _)| row.contains(name)).map(|(_, bit)| *bit);
-        let own = matches!(event, Event::Durable(_));
-        assert_eq!(event.mask(), named.filter(|_| !own), "{row}");
+        let mut named = bits.iter().filter(|(name, _)| row.contains(name)).map(|(_, bit)| *bit);
+        match event {
+            Event::Folder { store, folder, .. } => {
+                let changes = [FolderChange::Made, FolderChange::Renamed, FolderChange::Removed];
+                let told = changes.map(|change| Event::Folder { store, folder, change }.mask());
+                let named: BTreeSet<_> = named.map(|bit| bit.0).collect();
+                assert_eq!(told.iter().flatten().map(|bit| bit.0).collect::<BTreeSet<_>>(), named);
+            }
+            Event::Durable(_) => assert_eq!(event.mask(), None, "{row}"),
+            event => assert_eq!(event.mask(), named.next(), "{row}"),
+        }
     }
 }
 

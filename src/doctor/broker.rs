@@ -182,6 +182,13 @@ fn of_status(
         );
         return Some(Finding::warning("provider", text, advice));
     }
+    if status.starts_with("failing") && provider.kind == Resource::Mailbox {
+        let advice = format!(
+            "its new mail is not seen, and changes of its messages wait; it works again by itself when this is over. What is said about \
+             its directory says more; `sundown profile check {profile}` tries it"
+        );
+        return Some(Finding::warning("provider", text, advice));
+    }
     if status.starts_with("failing") {
         let advice = format!(
             "its mail waits and is tried again; correct the profile if the reply says that it is wrong, which running sessions notice \
@@ -234,7 +241,7 @@ pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
     let has_worked = |profile: &str| {
         let sessions = answer.said.status.sessions.iter().filter(|s| s.profile == profile);
         let mut transports = sessions.filter_map(|s| answer.said.of(s)).flat_map(|h| &h.providers);
-        transports.any(|transport| transport.worked.is_some())
+        transports.any(|p| p.kind == Resource::TransportProvider && p.worked.is_some())
     };
     let mut findings = of_rows(rows, SystemTime::now(), has_worked);
     if waiting > 0 {

@@ -117,7 +117,7 @@ mod tests {
         ];
         let shown = "status   subject   finding, and what to do\n\
                      ok       settings  fine\n\
-                     problem  provider  said ?[31mno\n                   -> ask it\n\n1 problem\n";
+                     problem  provider  said �[31mno\n                   -> ask it\n\n1 problem\n";
         assert_eq!(text(&findings), shown);
         assert_eq!(
             findings[0].value(),

@@ -1,12 +1,13 @@
 //! `sundown doctor`: checks everything that mail depends on, and says what to do about its findings.
 //!
 //! ```text
-//! finding  one thing that was looked at, and how it is printed
-//! places   the socket and the data directory: whose they are, who may use them, how much room there is
-//! broker   what the broker that runs says: its providers, its queue
-//! rescued  what was saved of files that were removed under a broker
-//! log      what a broker in the background left behind
-//! systemd  the unit of the user
+//! finding    one thing that was looked at, and how it is printed
+//! places     the socket and the data directory: whose they are, who may use them, how much room there is
+//! broker     what the broker that runs says: its providers, its queue
+//! mailboxes  the directories of mailboxes
+//! rescued    what was saved of files that were removed under a broker
+//! log        what a broker in the background left behind
+//! systemd    the unit of the user
 //! ```
 //!
 //! It starts no broker and changes nothing. It reads settings and profiles as a broker does.
@@ -14,6 +15,7 @@
 mod broker;
 mod finding;
 mod log;
+mod mailboxes;
 mod places;
 mod rescued;
 mod systemd;
@@ -50,6 +52,7 @@ fn examine(context: &Context) -> Vec<Finding> {
     findings.extend(places::data(&context.paths));
     findings.push(of_settings(settings));
     findings.extend(mistakes::of_profiles(context).into_iter().map(of_profile));
+    findings.extend(mailboxes::all(context));
     if let Ok(answer) = &answer {
         findings.extend(broker::file_limit(&answer.said.status));
         findings.extend(broker::providers(&answer.said));

@@ -8,6 +8,7 @@ use sundown_client::{Error, LogoffAnswer, LogoffQuestion, QueueRow, QueuedMail};
 
 use crate::cli::LogoffArguments;
 use crate::output::{self, ago};
+use crate::safe;
 
 /// How many messages are shown; further messages are counted.
 const SHOWN: usize = 10;
@@ -131,7 +132,7 @@ impl Stake {
 }
 
 fn say(output: &mut impl Write, text: &str) -> io::Result<()> {
-    output.write_all(text.as_bytes())?;
+    output.write_all(safe::printed(text).as_bytes())?;
     output.flush()
 }
 
@@ -214,7 +215,7 @@ mod tests {
         let rows = (0..12).map(|n| row(&format!("Subject {n}\x1b[2J"))).collect();
         stake.queue = Ok(queued(rows));
         let shown = answered(&stake, "").1;
-        assert!(shown.contains("Subject 9?[2J") && shown.contains("and 2 more"), "{shown}");
+        assert!(shown.contains("Subject 9�[2J") && shown.contains("and 2 more"), "{shown}");
         stake.queue = Err(output::error(Code::E_NO_ACCESS, "not yours"));
         assert!(answered(&stake, "").1.contains("the queued mail cannot be shown: not yours"));
         stake.others = Err(output::error(Code::E_NO_ACCESS, "not yours"));

@@ -129,6 +129,10 @@ fn report(profile: &Profile, file: &Path) -> String {
             );
         }
     }
+    for mailbox in &profile.mailboxes {
+        let place = show::place(&mailbox.provider);
+        text += &format!("the Inbox shows what comes into {place} for {}\n", profile.identity);
+    }
     text + &format!("try it with `sundown profile check {}`\n", profile.name)
 }
 

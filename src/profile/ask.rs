@@ -8,6 +8,7 @@ use sundown_daemon::settings;
 
 use crate::cli::{AddArguments, SECURITIES, TransportKind};
 use crate::output;
+use crate::safe;
 
 /// The person who answers, usually at a terminal.
 pub(super) struct Dialog<R, W> {
@@ -166,7 +167,10 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
     }
 
     fn say(&mut self, text: &str) -> Result<(), Error> {
-        let written = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
+        let written = self
+            .output
+            .write_all(safe::printed(text).as_bytes())
+            .and_then(|()| self.output.flush());
         written.map_err(|error| cancelled(&error.to_string()))
     }
 }

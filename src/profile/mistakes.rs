@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use sundown_client::Error;
-use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Accounts, ProfileError};
+use sundown_daemon::{MailboxSpec, Profile, ProviderSpec};
 
 use crate::cli::Context;
 use crate::output;
@@ -61,6 +61,37 @@ pub(crate) fn databases(context: &Context) -> Vec<PathBuf> {
     let profiles = names.iter().filter_map(|name| settings::load_profile(name, &places).ok());
     let databases = |profile: Profile| profile.stores.into_iter().chain(profile.address_books);
     profiles.flat_map(databases).map(|provider| provider.path).collect()
+}
+
+/// A mailbox of a profile.
+pub(crate) struct Mailbox {
+    pub(crate) profile: String,
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// Whether a transport of the profile delivers into it, and makes it.
+    pub(crate) is_delivered_into: bool,
+}
+
+/// The mailboxes of all profiles that can be read.
+pub(crate) fn mailboxes(context: &Context) -> Vec<Mailbox> {
+    let places = super::places(context);
+    let names = settings::profile_names(&places);
+    let profiles = names.iter().filter_map(|name| settings::load_profile(name, &places).ok());
+    let of_profile = |profile: Profile| {
+        // `{user}` in the path of a transport stands for this user, too.
+        let made = profile.transports.iter().map(|transport| {
+            let path = transport.provider.path.to_string_lossy();
+            PathBuf::from(path.replace("{user}", &places.user))
+        });
+        let made: Vec<_> = made.collect();
+        let of_mailbox = |mailbox: &MailboxSpec| {
+            let ProviderSpec { name, path, .. } = mailbox.provider.clone();
+            let is_delivered_into = made.contains(&path);
+            Mailbox { profile: profile.name.clone(), name, path, is_delivered_into }
+        };
+        profile.mailboxes.iter().map(of_mailbox).collect::<Vec<_>>()
+    };
+    profiles.flat_map(of_profile).collect()
 }
 
 /// Looks whether the sender of messages that name none is an address.

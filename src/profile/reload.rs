@@ -78,7 +78,7 @@ fn text(name: &str, Reloaded { sessions, result }: &Reloaded) -> String {
         Reload::Unchanged => format!("{name}: unchanged, used by {by}; what waits is tried now\n"),
         Reload::Changed => format!("{name}: changed, and used by {by} from now on\n"),
         Reload::Refused(why) => {
-            format!("{name}: not used, {keeps}: {}\n", crate::terminal::plain(why))
+            format!("{name}: not used, {keeps}: {}\n", crate::safe::line(why))
         }
         Reload::Later => format!(
             "{name}: changed; a directory service is asked about its users, then {by} will use it\n"

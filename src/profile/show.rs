@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sundown_daemon::{Profile, ProviderSpec, Users};
+use sundown_daemon::{MailboxSpec, Profile, ProviderSpec, Users, Watching};
 
 use crate::output;
 
@@ -73,11 +73,41 @@ pub(super) fn value(profile: &Profile) -> Value {
         "identity": profile.identity,
         "stores": profile.stores.iter().map(provider).collect::<Vec<_>>(),
         "transports": transports,
+        "mailboxes": profile.mailboxes.iter().map(mailbox).collect::<Vec<_>>(),
         "address_books": profile.address_books.iter().map(provider).collect::<Vec<_>>(),
         "domain": profile.local.domain,
         "local_users": users(&profile.local.users),
         "aliases": aliases(profile).collect::<BTreeMap<_, _>>(),
     })
+}
+
+/// A mailbox. Without addresses it shows every message.
+fn mailbox(mailbox: &MailboxSpec) -> Value {
+    let spec = &mailbox.provider;
+    let mut value = provider(spec);
+    value["watch"] = json!(match mailbox.watch {
+        Watching::Members => "members",
+        Watching::Always => "always",
+    });
+    value["folders"] = json!(option(spec, "folders"));
+    value["addresses"] = json!(addresses(spec).collect::<Vec<_>>());
+    value
+}
+
+/// The user's addresses, as a mailbox has them.
+fn addresses(spec: &ProviderSpec) -> impl Iterator<Item = &str> {
+    let all = spec.options.iter().filter(|(key, _)| key == "address");
+    all.map(|(_, value)| value.as_str())
+}
+
+/// Which messages a mailbox shows.
+fn shown(spec: &ProviderSpec) -> String {
+    let all: Vec<_> = addresses(spec).collect();
+    let mail = if all.is_empty() { "all mail".to_owned() } else { all.join(", ") };
+    match option(spec, "folders") {
+        Some("inbox") => format!("{mail}; without folders"),
+        _ => mail,
+    }
 }
 
 /// The users of this host as the profile has them: a list, `system`, or nothing if every name counts as one.
@@ -116,6 +146,9 @@ pub(super) fn text(profile: &Profile) -> String {
     for transport in &profile.transports {
         let accept: Vec<_> = transport.accept.iter().map(ToString::to_string).collect();
         rows.push(row("transport", &transport.provider, accept.join(", ")));
+    }
+    for mailbox in &profile.mailboxes {
+        rows.push(row("mailbox", &mailbox.provider, shown(&mailbox.provider)));
     }
     rows.extend(profile.address_books.iter().map(|spec| row("address book", spec, String::new())));
     let heading = ["provider", "name", "kind", "takes", "where"];

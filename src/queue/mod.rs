@@ -14,6 +14,7 @@ use sundown_client::{EntryId, Error, Mapi, QueueRow};
 use crate::cli::{Autostart, Context, QueueAction, QueueArguments, Selection};
 use crate::grid::{Column, Grid, column};
 use crate::output::{self, ago, until};
+use crate::safe;
 use crate::terminal;
 
 pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
@@ -191,9 +192,9 @@ fn list_in(rows: &[QueueRow], columns: usize) -> String {
         .map(|(row, short)| {
             let next =
                 row.next_attempt.map_or_else(|| "-".into(), |at| format!("in {}", until(at)));
-            let subject = terminal::plain(&row.subject);
+            let subject = safe::line(&row.subject);
             let state = row.state.name().into();
-            vec![short.clone(), state, ago(row.submitted), next, terminal::plain(&to(row)), subject]
+            vec![short.clone(), state, ago(row.submitted), next, safe::line(&to(row)), subject]
         })
         .collect();
     let slices: Vec<&[String]> = cells.iter().map(Vec::as_slice).collect();
@@ -222,7 +223,7 @@ fn errors(rows: &[QueueRow], shorts: &[String], columns: usize) -> String {
     let mut text = String::new();
     for (error, short, more) in found.iter().take(ERRORS) {
         let others = if *more > 0 { format!(" and {more} more") } else { String::new() };
-        let sentence = terminal::plain(&format!("{short}{others}: {error}"));
+        let sentence = safe::line(&format!("{short}{others}: {error}"));
         text += &(format!(
             "\n{}\n",
             terminal::wrapped(&sentence, columns.saturating_sub(2)).join("\n  ")

@@ -128,9 +128,14 @@ fn ambiguous(short: &str, several: &[&QueueRow]) -> Error {
     ))
 }
 
-/// The short form of each entry: as many digits as tell all of them apart.
+/// The short form of each entry in the queue.
 pub(crate) fn short(rows: &[QueueRow]) -> Vec<String> {
-    let mut all: Vec<_> = rows.iter().map(|row| digits(row.entry)).collect();
+    short_entries(rows.iter().map(|row| row.entry))
+}
+
+/// The short form of each entry: as many digits as tell all of them apart.
+fn short_entries(entries: impl Iterator<Item = EntryId>) -> Vec<String> {
+    let mut all: Vec<_> = entries.map(digits).collect();
     let shown = all.clone();
     all.sort_unstable();
     all.dedup();

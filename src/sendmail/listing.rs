@@ -9,7 +9,7 @@ use mail_parser::DateTime;
 use sundown_client::{Error, Mapi, QueueRow, RecipientRow, SubmissionState};
 
 use super::counter::Broker;
-use crate::terminal::plain;
+use crate::safe;
 
 /// The width of a line in which a reason ends, as in Postfix.
 const WIDTH: usize = 76;
@@ -72,23 +72,24 @@ fn push(text: &mut String, row: &QueueRow) {
         _ => "",
     };
     let (id, size) = (format!("{}{sign}", row.entry), row.size);
-    let sender = if row.from.is_empty() { "MAILER-DAEMON".to_owned() } else { plain(&row.from) };
+    let sender =
+        if row.from.is_empty() { "MAILER-DAEMON".to_owned() } else { safe::line(&row.from) };
     let _ = writeln!(text, "{id:<17} {size:>8} {:>19} {sender}", arrival(at));
     let DateTime { year, month, day, hour, minute, second, .. } = at;
     let _ = writeln!(
         text,
         "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {size} bytes from <{}>",
-        plain(&row.from)
+        safe::line(&row.from)
     );
     let mut last = None;
     for recipient in waits(row) {
         let reason = recipient.reply.as_ref().or(row.last_error.as_ref());
         if let Some(reason) = reason.filter(|reason| last != Some(*reason)) {
-            let reason = format!("({})", plain(reason));
+            let reason = format!("({})", safe::line(reason));
             let _ = writeln!(text, "{reason:>WIDTH$}");
         }
         last = reason;
-        let _ = writeln!(text, "{:46} {}", "", plain(&recipient.address));
+        let _ = writeln!(text, "{:46} {}", "", safe::line(&recipient.address));
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
             row(Sent, "anna@x.org", &[("bo@y.org", Sent)]),
         ];
         let id = "0521bae7227dd0be64f5aace4310f8e47b80387e";
-        let reason = format!("{}(451 4.3.0 later??)", " ".repeat(57));
+        let reason = format!("{}(451 4.3.0 later� )", " ".repeat(57));
         let indent = " ".repeat(47);
         let wanted = format!(
             "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------\n\

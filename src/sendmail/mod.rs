@@ -31,6 +31,7 @@ use crate::cli::{Context, Visit};
 use crate::output;
 use crate::profile;
 use crate::queue;
+use crate::safe;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
 use counter::Counter;
@@ -88,7 +89,7 @@ pub(crate) fn misconfigured(error: &Error) -> ExitCode {
 
 /// Says something on standard error; nothing depends on anybody reading it.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "sendmail: {text}");
+    let _ = writeln!(std::io::stderr(), "sendmail: {}", safe::text(text));
 }
 
 fn carry_out(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
@@ -191,9 +192,9 @@ fn list(context: &Context) -> Result<(), Failure> {
     let seen = listing::seen(&mapi, broker).map_err(|e| failed(&e))?;
     let rows = mapi.queue(context.profile.as_deref(), false).map_err(|e| failed(&e))?;
     let text = if context.json {
-        format!("{}\n", rows.iter().map(queue::value).collect::<Value>())
+        output::document(&rows.iter().map(queue::value).collect::<Value>())
     } else {
-        listing::postfix(&rows, seen)
+        safe::printed(&listing::postfix(&rows, seen))
     };
     output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
     match seen {
@@ -221,7 +222,7 @@ fn aliases(context: &Context) -> Result<(), Failure> {
         ),
     };
     let text = format!("{text}; a change is used with the next message\n");
-    output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
+    output::print_bytes(safe::printed(&text).as_bytes()).map_err(|e| failed(&e))?;
     let complaints = profile.local.complaints();
     let Some((last, others)) = complaints.split_last() else { return Ok(()) };
     for why in others {

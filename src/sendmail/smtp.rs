@@ -10,7 +10,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use sundown_client::{EntryId, Message};
+use sundown_client::{EntryId, Message, is_unseen};
 use sundown_mail::address::split;
 use sundown_mail::addresses;
 
@@ -195,7 +195,7 @@ impl<R: BufRead, W: Write, S: FnMut(Message) -> Result<EntryId, Failure>> Dialog
         };
         if let Some(wrong) = parameters.split_whitespace().find(|p| !is_parameter(p)) {
             // What was said is no part of the dialogue: it must not draw on a terminal or end a line.
-            let wrong = wrong.replace(char::is_control, "?");
+            let wrong = wrong.replace(is_unseen, "?");
             return self.reply(&format!("555 5.5.4 {wrong} is not known"));
         }
         let sender = match the_address(sender) {

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use sundown_client::{Code, Error, is_unseen};
+use sundown_client::{Code, Error};
 
 use super::arguments::Usage;
 use crate::handover::may_be_stored;
+use crate::safe;
 
 /// Exit statuses as `sysexits.h` numbers them. 0 is only ever said when the broker has made the message durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,10 +144,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text without line ends and what else is not seen, and not too long for a line.
+/// The text in one line, harmless, and not too long.
 fn one_line(text: &str) -> String {
-    let shown = text.chars().take(900);
-    shown.map(|c| if is_unseen(c) { ' ' } else { c }).collect()
+    safe::line(text).chars().take(900).collect()
 }
 
 #[cfg(test)]
@@ -189,10 +189,10 @@ mod tests {
     fn failures_say_what_became_of_the_message() {
         let error = |code| Error::new(code, "two\r\nlines");
         let before = Failure::before(&error(Code::E_BUSY)).to_string();
-        assert_eq!(before, "two  lines; nothing was stored");
+        assert_eq!(before, "two lines; nothing was stored");
         let vague = Failure::while_submitting(&error(Code::E_TIMEOUT));
         assert!(vague.to_string().ends_with("is not known"), "{vague}");
         let refused = Failure::while_submitting(&error(Code::E_NO_ACCESS));
-        assert_eq!(refused.reply(), "554 5.7.1 two  lines");
+        assert_eq!(refused.reply(), "554 5.7.1 two lines");
     }
 }

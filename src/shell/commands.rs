@@ -1,4 +1,4 @@
-//! The commands of the shell: one function each.
+//! The commands of the shell: one function each. Those about folders and what is in them are in `folders.rs`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sundown_client::{
     AddressBook, Code, Draft, EntryId, Error, Events, Folder, FolderKind, Logoff, LogoffAnswer,
-    Logon, Mapi, Message, MessageRow, Notice, OnEndOfSession, OpenMessage, Reference, Session,
+    Logon, Mapi, Message, Notice, OnEndOfSession, OpenMessage, Reference, Referenced, Session,
     Sink, StatusTable, Store, Token,
 };
 
+use super::folders::{self, Listing, message_row};
 use super::line::Words;
 use super::{Printer, events};
 use crate::output::{self, invalid};
@@ -48,7 +49,7 @@ enum Object {
     },
 }
 
-type Reply = Result<Value, Error>;
+pub(super) type Reply = Result<Value, Error>;
 
 impl Shell {
     pub(crate) fn new(mapi: Mapi, profile: Option<String>, printer: &'static Printer) -> Self {
@@ -85,6 +86,16 @@ impl Shell {
             "draft" => self.draft(words),
             "save" => self.save(words),
             "setting" => self.setting(words),
+            "folders" => self.folders(words),
+            "make-folder" => self.make_folder(words),
+            "rename-folder" => self.rename_folder(words),
+            "remove-folder" => self.remove_folder(words),
+            "flag" => self.flag(words),
+            "move" => self.move_to(words),
+            "copy" => self.copy_to(words),
+            "delete" => self.delete(words),
+            "append" => self.append(words),
+            "search" => self.search(words),
             "abort-submit" => self.abort_submit(words),
             "flush" => self.flush(words),
             "logoff" => self.logoff(words),
@@ -105,7 +116,7 @@ impl Shell {
         self.made
     }
 
-    fn session(&self, words: &mut Words) -> Result<(u64, &Session), Error> {
+    pub(super) fn session(&self, words: &mut Words) -> Result<(u64, &Session), Error> {
         let number = number(words, "session")?;
         let session = self
             .sessions
@@ -208,6 +219,14 @@ impl Shell {
     fn open(&mut self, words: &mut Words) -> Reply {
         let what = words.needed("what").map_err(invalid)?;
         let entry = words.value("entry").map_err(invalid)?;
+        let folder = match what.as_str() {
+            "folder" => Some(folders::folder(words)?),
+            name => FolderKind::BUILT_IN.into_iter().find(|f| f.built_in() == Some(name)),
+        };
+        let store = match what.as_str() {
+            "message" | "address-book" | "status-table" => 0,
+            _ => folders::place(words)?,
+        };
         let (of, session) = self.session(words)?;
         end(words)?;
         if let Some(entry) = &entry {
@@ -218,19 +237,17 @@ impl Shell {
             let message = session.open_message(entry)?;
             return Ok(self.keep(of, Object::Message(message)));
         }
-        let object = match what.as_str() {
-            "store" => Object::Store(session.default_store()?),
-            "address-book" => Object::AddressBook(session.address_book()?),
-            "status-table" => Object::StatusTable(session.status_table()?),
-            name => {
-                let folder = FolderKind::ALL.into_iter().find(|f| f.name() == name);
-                let folder = folder.ok_or_else(|| {
-                    invalid(format!(
-                        "{name:?} cannot be opened; store, inbox, outbox, sent, drafts, deleted, \
-                         address-book and status-table can"
-                    ))
-                })?;
-                Object::Folder(session.folder(folder)?)
+        let object = match (what.as_str(), folder) {
+            (_, Some(folder)) => Object::Folder(session.store(store)?.folder(folder)?),
+            ("store", None) => Object::Store(session.store(store)?),
+            ("address-book", None) => Object::AddressBook(session.address_book()?),
+            ("status-table", None) => Object::StatusTable(session.status_table()?),
+            ("message", None) => return Err(invalid("open what=message needs entry=…")),
+            (name, None) => {
+                return Err(invalid(format!(
+                    "{name:?} cannot be opened; store, folder, inbox, outbox, sent, drafts, deleted, \
+                     message, address-book and status-table can"
+                )));
             }
         };
         Ok(self.keep(of, object))
@@ -251,10 +268,22 @@ impl Shell {
 
     fn list(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "object")?;
+        let listing = Listing::take(words)?;
         end(words)?;
-        let rows: Vec<_> = match self.object(number)? {
-            Object::Folder(folder) => folder.messages()?.iter().map(message_row).collect(),
-            Object::Reference(reference) => reference.messages()?.iter().map(message_row).collect(),
+        let object = self.object(number)?;
+        if !listing.is_plain() && !matches!(object, Object::Folder(_)) {
+            let message = "sort, order, limit and unread are for folders that this shell opened";
+            return Err(output::error(Code::E_NO_SUPPORT, message));
+        }
+        let rows: Vec<_> = match object {
+            Object::Folder(folder) => listing.rows(folder)?,
+            Object::Reference(reference) => {
+                let folder = match reference.granted() {
+                    Referenced::Folder(folder) => Some(folder),
+                    Referenced::Message(_) => None,
+                };
+                reference.messages()?.iter().map(|row| message_row(row, folder)).collect()
+            }
             Object::AddressBook(book) => book
                 .entries()?
                 .into_iter()
@@ -508,18 +537,6 @@ fn token(words: &mut Words) -> Result<Token, Error> {
     text.parse().map_err(|e| invalid(format!("token: {e}")))
 }
 
-fn message_row(row: &MessageRow) -> Value {
-    json!({
-        "entry": row.entry.to_string(),
-        "subject": row.subject,
-        "from": row.from,
-        "to": row.to,
-        "size": row.size,
-        "received": row.received,
-        "recovered": row.recovered,
-    })
-}
-
 /// Prints a notice once, even if several registrations of a session match it.
 fn print_once(printer: &Printer, session: u64, object: Option<u64>, notice: &Notice) {
     if notice.is_first() {
@@ -527,11 +544,11 @@ fn print_once(printer: &Printer, session: u64, object: Option<u64>, notice: &Not
     }
 }
 
-fn end(words: &Words) -> Result<(), Error> {
+pub(super) fn end(words: &Words) -> Result<(), Error> {
     words.end().map_err(invalid)
 }
 
-fn parse<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, Error> {
+pub(super) fn parse<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, Error> {
     text.parse().map_err(|_| invalid(format!("{key}={text} is not a number")))
 }
 
@@ -540,7 +557,7 @@ fn number(words: &mut Words, key: &str) -> Result<u64, Error> {
     parse(&text, key)
 }
 
-fn entry(words: &mut Words) -> Result<EntryId, Error> {
+pub(super) fn entry(words: &mut Words) -> Result<EntryId, Error> {
     let text = words.needed("entry").map_err(invalid)?;
     text.parse().map_err(|e| invalid(format!("entry={text}: {e}")))
 }

@@ -1,7 +1,9 @@
 //! Notifications as lines.
 
 use serde_json::{Value, json};
-use sundown_client::{Event, LogoffQuestion, MemberStatus, News, Notice, TableChange};
+use sundown_client::{
+    Arrival, Event, FolderChange, LogoffQuestion, MemberStatus, News, Notice, TableChange,
+};
 
 use crate::output;
 
@@ -36,14 +38,28 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             "by": by.as_ref().map(output::peer),
             "grace_seconds": grace.map(|g| g / 1000),
         }),
-        Event::NewMail(place) => message("new-mail", session, place),
+        Event::Arrived(arrival) => {
+            let Arrival { place, from, subject } = &**arrival;
+            let mut value = message("new-mail", session, place);
+            value["from"] = json!(from);
+            value["subject"] = json!(subject);
+            value
+        }
         Event::Created(place) => message("object-created", session, place),
         Event::Modified(place) => message("object-modified", session, place),
         Event::Deleted(place) => message("object-deleted", session, place),
         Event::Moved(place, from) => {
             let mut value = message("object-moved", session, place);
-            value["from"] = json!(from.name());
+            value["from"] = json!(from.to_string());
             value
+        }
+        Event::Folder { folder, change, .. } => {
+            let event = match change {
+                FolderChange::Made => "object-created",
+                FolderChange::Renamed => "object-modified",
+                FolderChange::Removed => "object-deleted",
+            };
+            json!({ "event": event, "session": session, "folder": folder.to_string() })
         }
         Event::Table { change, .. } => {
             let (change, key) = match change {
@@ -87,8 +103,8 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
             json!({ "event": "durable", "session": session, "entries": entries })
         }
-        // The library keeps these, and passes them to no sink.
-        Event::Ticket(_) | Event::Session(_) | Event::MembersLeft(_) => {
+        // The library keeps these or tells them in other words, and passes them to no sink.
+        Event::Ticket(_) | Event::Session(_) | Event::MembersLeft(_) | Event::NewMail(_) => {
             json!({ "event": "ticket", "session": session })
         }
     }
@@ -128,6 +144,6 @@ fn message(event: &str, session: u64, place: &sundown_client::Place) -> Value {
         "event": event,
         "session": session,
         "entry": place.entry.to_string(),
-        "folder": place.folder.name(),
+        "folder": place.folder.to_string(),
     })
 }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod events;
+mod folders;
 mod line;
 
 use std::io::{BufRead, IsTerminal};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use sundown_client::Error;
 
 use crate::cli::{Autostart, Context};
-use crate::output;
+use crate::{output, safe};
 use commands::Shell;
 
 pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
@@ -52,6 +53,8 @@ impl Printer {
 
     fn line(&self, line: &str) {
         let mut unprinted = self.unprinted.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a message says must not control a terminal.
+        let line = if self.json { safe::json(line) } else { safe::printed(line) };
         // A reader that has gone is no failure: the end of the input follows.
         if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
             *unprinted = Some(error);

@@ -14,6 +14,7 @@ use sundown_client::Error;
 
 use crate::cli::Context;
 use crate::output;
+use crate::safe;
 use crate::terminal;
 use stage::{Actor, Files, Stage, Trouble};
 
@@ -103,6 +104,7 @@ impl Timeline {
 
     /// Prints a line. The tour goes on if it cannot, and fails in the end unless the reader has gone.
     fn say(&self, line: &str) {
+        let line = if self.json { safe::json(line) } else { safe::printed(line) };
         if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
             self.unprinted.replace(Some(error));
         }
@@ -125,6 +127,9 @@ fn does(timeline: &Timeline, actor: &mut Actor, command: &str) -> Result<Value, 
     if reply["ok"] == true { Ok(reply) } else { Err(format!("{}: {}", actor.name, reply["error"])) }
 }
 
+const SUBJECT: &str = "Good evening";
+
+/// To the identity of the profile of the tour: mail to it is shown in the Inbox.
 const MESSAGE: &str = "From: tour@localhost\nTo: you@localhost\nSubject: Good evening\n\n\
                        This message was handed to a session that three processes shared.\n";
 
@@ -135,7 +140,8 @@ fn story(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
     let mut indexer = stage.enter("indexer")?;
     let mut backup = stage.enter("backup")?;
     sharing(t, stage, [&mut client, &mut tray, &mut indexer], &mut backup)?;
-    sending(t, stage, &mut client, &mut tray)?;
+    let entry = sending(t, stage, &mut client, &mut tray)?;
+    receiving(t, &entry, &mut client, &mut tray)?;
     crashing(t, &mut tray, &mut indexer)?;
     let mut agent = stage.enter("sync agent")?;
     let mut worker = stage.enter("web worker")?;
@@ -165,7 +171,7 @@ fn sharing(
     t.title("Three share one session; the fourth wants one of its own.");
     for program in programs {
         does(t, program, "logon")?;
-        does(t, program, "advise session=1 events=extended,object-moved")?;
+        does(t, program, "advise session=1 events=extended,new-mail,object-moved,object-modified")?;
     }
     does(t, backup, "logon private")?;
     let status = stage.status()?;
@@ -184,7 +190,7 @@ fn sending(
     stage: &Stage,
     client: &mut Actor,
     tray: &mut Actor,
-) -> Result<(), Trouble> {
+) -> Result<Value, Trouble> {
     t.title("The mail client sends. What is acknowledged is on the disk.");
     stage.file("message.eml", MESSAGE)?;
     let reply = does(t, client, "submit session=1 file=message.eml")?;
@@ -192,6 +198,50 @@ fn sending(
     let moved = tray.hears(|e| e["event"] == "object-moved" && e["entry"] == entry)?;
     t.line(tray.name, &format!("is told: the message moved to {}", moved["folder"]));
     t.check("it went out, and the tray icon was told", moved["folder"] == "sent");
+    Ok(entry)
+}
+
+/// What was sent was to the user: it is delivered, and comes in. `sent` is the entry of the message that went out.
+fn receiving(
+    t: &mut Timeline,
+    sent: &Value,
+    client: &mut Actor,
+    tray: &mut Actor,
+) -> Result<(), Trouble> {
+    t.title("It was to the user of this broker, and arrives. Every program is told at once.");
+    let arrived = |e: &Value| e["event"] == "new-mail" && e["subject"] == SUBJECT;
+    let mut entries = Vec::new();
+    for told in [&mut *client, &mut *tray] {
+        let notice = told.hears(arrived)?;
+        let (from, subject) = (&notice["from"], &notice["subject"]);
+        t.line(told.name, &format!("is told: new mail from {from}: {subject}"));
+        let (name, once) = (told.name, told.heard(arrived)? == 1);
+        t.check(&format!("the {name} was told once, of a message in the Inbox"), {
+            once && notice["folder"] == "inbox"
+        });
+        entries.push(notice["entry"].clone());
+    }
+    let same = entries.iter().all(|entry| *entry == entries[0] && entry != sent);
+    t.check("both were told of the same message", same);
+    let inbox = does(t, tray, "open session=1 what=inbox")?["object"].clone();
+    let rows = |tray: &mut Actor| -> Result<Vec<Value>, Trouble> {
+        let rows = tray.does(&format!("list object={inbox}"))?["rows"].clone();
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        Ok(rows.into_iter().filter(|row| row["subject"] == SUBJECT).collect())
+    };
+    let found = rows(tray)?;
+    let stands = found.iter().map(|row| &row["entry"]).eq([&entries[0]]);
+    t.check("it stands in the Inbox, once, and is not read", {
+        stands && found[0]["flags"] == json!([])
+    });
+    let entry = entries[0].as_str().unwrap_or_default();
+    does(t, client, &format!("flag session=1 entry={entry} add=flagged"))?;
+    let changed = |e: &Value| e["event"] == "object-modified" && e["entry"] == entry;
+    tray.hears(changed)?;
+    t.line(tray.name, "is told: the message has changed");
+    let flagged = rows(tray)?.first().is_some_and(|row| row["flags"] == json!(["flagged"]));
+    t.check("it sees the flag that the mail client set", flagged);
+    tray.does(&format!("release object={inbox}"))?;
     Ok(())
 }
 
@@ -297,8 +347,18 @@ fn ending(
     Ok(())
 }
 
+/// Whether each provider was called once, those of an earlier phase first. A mailbox is in the phase of transports.
+fn are_in_order(kinds: &[&str]) -> bool {
+    let without: Vec<_> = kinds.iter().copied().filter(|kind| *kind != "mailbox").collect();
+    let first = kinds.iter().position(|kind| *kind == "address-book");
+    let mailboxes = kinds.iter().filter(|kind| **kind == "mailbox").count();
+    without == ["transport", "address-book", "store"]
+        && mailboxes <= 1
+        && first == Some(kinds.len() - 2)
+}
+
 fn order(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
-    t.title("The providers were called in order: transports, address books, stores.");
+    t.title("The providers were called in order: transports and mailboxes, address books, stores.");
     let stopped = stage.ask(&["stop", "--json"])?;
     t.line("broker", &format!("has stopped ({})", stopped["stopped"]));
     let calls = stage.provider_calls();
@@ -311,9 +371,34 @@ fn order(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
             let kinds: Vec<_> = called.filter_map(|c| c["kind"].as_str()).collect();
             if !kinds.is_empty() {
                 t.line("broker's log", &format!("session {session}, {call}: {}", kinds.join(", ")));
-                t.check("in order", kinds == ["transport", "address-book", "store"]);
+                t.check("in order", are_in_order(&kinds));
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_has_three_phases() {
+        for right in [
+            &["transport", "address-book", "store"][..],
+            &["mailbox", "transport", "address-book", "store"],
+            &["transport", "mailbox", "address-book", "store"],
+        ] {
+            assert!(are_in_order(right), "{right:?}");
+        }
+        for wrong in [
+            &[][..],
+            &["transport", "store"],
+            &["transport", "address-book", "mailbox", "store"],
+            &["transport", "address-book", "store", "mailbox"],
+            &["address-book", "transport", "store"],
+        ] {
+            assert!(!are_in_order(wrong), "{wrong:?}");
+        }
+    }
 }

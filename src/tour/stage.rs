@@ -53,7 +53,11 @@ impl Stage {
         let program = std::env::current_exe().map_err(|e| format!("which program is this: {e}"))?;
         let home = new_home().map_err(|e| format!("cannot make a directory: {e}"))?;
         let config = home.join("config.toml");
-        std::fs::write(&config, SETTINGS).map_err(|e| format!("cannot write settings: {e}"))?;
+        let profiles = home.join("profiles");
+        std::fs::write(&config, SETTINGS)
+            .and_then(|()| std::fs::create_dir(&profiles))
+            .and_then(|()| std::fs::write(profiles.join("default.toml"), PROFILE))
+            .map_err(|e| format!("cannot write settings: {e}"))?;
         let log = std::fs::File::create(home.join("broker.log"))
             .map_err(|e| format!("cannot write the broker's log: {e}"))?;
         let mut command = command(&program, &home);
@@ -152,9 +156,11 @@ impl Stage {
 
     /// The delivered messages.
     pub(super) fn delivered(&self) -> Vec<PathBuf> {
-        let new = self.home().join("data/default/Maildir/new");
-        let entries = std::fs::read_dir(new).into_iter().flatten().filter_map(Result::ok);
-        entries.map(|entry| entry.path()).collect()
+        // A message with a flag is in `cur`.
+        let places =
+            ["new", "cur"].map(|place| self.home().join("data/default/Maildir").join(place));
+        let entries = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten();
+        entries.filter_map(Result::ok).map(|entry| entry.path()).collect()
     }
 }
 
@@ -191,6 +197,9 @@ impl Made {
 
 /// Only owners end a session, and a member that does not leave has three seconds.
 const SETTINGS: &str = "[shutdown]\nshared_logoff_grace = \"3s\"\n";
+
+/// Mail to this address is the user's, whatever the user is called here.
+const PROFILE: &str = "identity = \"you@localhost\"\n";
 
 /// Makes a fresh directory: below that of temporary files, or below `/tmp` if the path of a socket there would be too long.
 fn new_home() -> io::Result<PathBuf> {

@@ -21,8 +21,9 @@ use super::{Heard, PATIENCE};
 use crate::grid::Grid;
 use crate::keys::Key;
 use crate::output;
+use crate::safe;
 use crate::status::{Said, fate};
-use crate::terminal::{self, Size, bold, clip, dim, painted, plain, reversed};
+use crate::terminal::{self, Size, bold, clip, dim, painted, reversed};
 
 /// The smallest terminal on which the status can be read.
 const SMALLEST: Size = Size { columns: 40, rows: 12 };
@@ -257,7 +258,7 @@ impl Board {
         }
         let Some(heard) = &self.heard else {
             let mut lines = vec![painted("no broker; waiting", "waiting"), String::new()];
-            lines.extend(terminal::wrapped(&plain(&self.why), size.columns));
+            lines.extend(terminal::wrapped(&safe::line(&self.why), size.columns));
             lines.push(String::new());
             lines.push(self.footer());
             return lines;
@@ -305,12 +306,12 @@ impl Board {
         let up = output::ago(status.started);
         let mut lines = vec![
             format!("{name} (pid {}), up {up}{paused}", status.pid)
-                + &dim(&format!("  {}", plain(&status.socket))),
+                + &dim(&format!("  {}", safe::line(&status.socket))),
             self.queue_line(said),
         ];
         let before = said.broker.as_ref().and_then(|broker| broker.previous.as_ref());
         if let Some(before) = before.and_then(fate) {
-            lines.push(painted(&plain(before.trim_end()), "warning"));
+            lines.push(painted(&safe::line(before.trim_end()), "warning"));
         }
         if status.waiting_for_mail_member > 0 {
             let waiting = counted(status.waiting_for_mail_member as usize, "message");
@@ -366,7 +367,7 @@ impl Board {
             let told = self.heard.as_ref().map(|heard| heard.waiting.as_ref());
             let text = match (self.view, told) {
                 (View::Sessions, _) => "no sessions",
-                (View::Queue, Some(Err(why))) => &plain(why),
+                (View::Queue, Some(Err(why))) => &safe::line(why),
                 (View::Queue, _) => "the queue is empty",
                 (View::Transports, _) => "no transports: they are those of sessions",
             };
@@ -432,7 +433,7 @@ impl Board {
             (Mode::Question(change, message), _) => {
                 bold(&format!("{} {}? y/n", change.name(), message.short))
             }
-            (_, Some(note)) => bold(&plain(note)),
+            (_, Some(note)) => bold(&safe::line(note)),
             (Mode::Help, None) => dim("any key goes back; q ends this"),
             (Mode::List, None) if self.heard.is_none() => {
                 format!("every {}; q ends this", output::span(self.interval.as_secs()))
@@ -448,20 +449,27 @@ impl Board {
     }
 }
 
-/// A line about transports that do not work, if there are any.
-fn trouble(said: &Said) -> Option<String> {
-    let mut names = Vec::new();
-    let mut all = 0;
-    for session in &said.status.sessions {
-        for p in session.providers.iter().filter(|p| p.kind == Resource::TransportProvider) {
-            all += 1;
-            if terminal::stands_out(&p.status) {
-                names.push(plain(&format!("{}/{}", session.profile, p.name)));
+/// Lines about transports and mailboxes that do not work, if there are any.
+fn trouble(said: &Said) -> impl Iterator<Item = String> {
+    let kinds = [("transport", Resource::TransportProvider), ("mailbox", Resource::Mailbox)];
+    kinds.into_iter().filter_map(|(word, kind)| {
+        let mut names = Vec::new();
+        let mut all = 0;
+        for session in &said.status.sessions {
+            for p in session.providers.iter().filter(|p| p.kind == kind) {
+                all += 1;
+                if terminal::stands_out(&p.status) {
+                    names.push(safe::line(&format!("{}/{}", session.profile, p.name)));
+                }
             }
         }
-    }
-    let text = format!("{} of {} not working: ", names.len(), counted(all, "transport"));
-    (!names.is_empty()).then(|| painted(&(text + &names.join(", ")), "failed"))
+        let all = match (all, kind) {
+            (2.., Resource::Mailbox) => format!("{all} mailboxes"),
+            _ => counted(all, word),
+        };
+        let text = format!("{} of {all} not working: ", names.len());
+        (!names.is_empty()).then(|| painted(&(text + &names.join(", ")), "failed"))
+    })
 }
 
 /// A text in so many lines, with `…` where it is cut.

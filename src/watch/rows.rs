@@ -9,8 +9,8 @@ use sundown_client::{
 use crate::grid::{Column, column};
 use crate::output::{ago, until};
 use crate::queue;
+use crate::safe;
 use crate::status::{Said, last_use, of_provider, status_text};
-use crate::terminal::plain;
 
 /// What is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,9 +137,9 @@ pub(super) fn rows(view: View, said: &Said, waiting: &[QueueRow], order: usize) 
     };
     for row in &mut rows {
         for cell in &mut row.cells {
-            *cell = plain(cell);
+            *cell = safe::line(cell);
         }
-        row.detail = plain(&row.detail);
+        row.detail = safe::line(&row.detail);
     }
     rows
 }
@@ -225,7 +225,7 @@ fn provider(session: u64, n: usize, p: &ProviderStatus, health: Option<&Provider
             used.map(|last| ago(last.at)).unwrap_or_default(),
             what.join(", "),
         ],
-        weight: if p.kind == Resource::TransportProvider { Weight::Plain } else { Weight::Dim },
+        weight: if works_for_mail(p.kind) { Weight::Plain } else { Weight::Dim },
         detail: format!(
             "{} {}: {}; fast shutdown {}",
             p.kind.name(),
@@ -235,6 +235,11 @@ fn provider(session: u64, n: usize, p: &ProviderStatus, health: Option<&Provider
         ),
         message: None,
     }
+}
+
+/// Whether a provider brings mail out or in. It can fail while the session works.
+fn works_for_mail(kind: Resource) -> bool {
+    matches!(kind, Resource::TransportProvider | Resource::Mailbox)
 }
 
 /// A provider's state in a word, and why it is in that state.

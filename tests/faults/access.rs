@@ -132,7 +132,7 @@ fn stolen_handles_and_guessed_tokens_are_written_down() {
         assert_eq!(guessed.expect_err("refused").code, Code::E_NOT_FOUND);
     }
     assert!(
-        thief.ask(Request::Open { member: own, what: Opening::Folder(0, Folder::Inbox) }).is_ok()
+        thief.ask(Request::Open { member: own, what: Opening::Folder(0, Folder::INBOX) }).is_ok()
     );
     bystander.works(&home, &broker);
     let lines = refusals(&broker);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, Home, Shell, left};
+use crate::harness::{Broker, Home, Shell, descriptors_of, left};
 
 /// A process with a session of its own.
 pub(crate) struct Bystander {
@@ -60,10 +60,9 @@ impl Figures {
         let used = limits.iter().filter_map(|(name, l)| Some((name.clone(), l["used"].as_u64()?)));
         let sessions = status["sessions"].as_array().expect("sessions");
         let members = sessions.iter().filter_map(|s| s["members"].as_array()).map(Vec::len);
-        let descriptors = fs::read_dir(format!("/proc/{}/fd", broker.pid())).expect("it runs");
         // A request costs its bytes, the one that asks for the status too.
         let used = used.filter(|(name, _)| !name.ends_with("request_bytes")).collect();
-        Self { used, members: members.sum(), descriptors: descriptors.count() }
+        Self { used, members: members.sum(), descriptors: descriptors_of(broker.pid()) }
     }
 
     /// Waits until everything is as it was. Who is gone is noticed by and by, and nobody is told of it.

@@ -104,7 +104,7 @@ fn a_million_objects_are_refused_beyond_the_quota() {
     let (mut opened, mut refused, mut told) = (0, 0, 0);
     while opened + refused < wanted {
         while told < wanted && told - opened - refused < 200 {
-            let what = Opening::Folder(0, Folder::Inbox);
+            let what = Opening::Folder(0, Folder::INBOX);
             greedy.tell(Request::Open { member, what });
             told += 1;
         }

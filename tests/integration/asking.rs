@@ -36,7 +36,7 @@ fn a_program_is_asked_before_its_logoff() {
     let session = mapi.logon(stay()).expect("it logs on");
     let alone = mapi.logon(Logon::private()).expect("it logs on");
     let submitted = session.submit(&message("ours")).expect("submitted");
-    let folder = session.folder(FolderKind::Outbox).expect("opened");
+    let folder = session.folder(FolderKind::OUTBOX).expect("opened");
 
     let shared = Logoff::now().shared();
     let cancelled = session.logoff_asking(shared, |question| {

@@ -230,7 +230,7 @@ fn status_has_its_keys() {
         assert_eq!(provider["fast_shutdown"], "supported");
     }
     let kinds: Vec<_> = providers.iter().map(|p| p["kind"].clone()).collect();
-    assert_eq!(kinds, ["store", "address-book", "transport"]);
+    assert_eq!(kinds, ["store", "address-book", "mailbox", "transport"]);
     assert_eq!(
         keys(&status["queue"]),
         "aborted accepted bounced deferred held queued sent transmitting unknown waiting_for_mail_member"

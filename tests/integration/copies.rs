@@ -10,6 +10,9 @@ fn a_process_with_copies() {
     carry_out_if_asked();
 }
 
+/// The providers of the default profile.
+const PROVIDERS: usize = 4;
+
 /// A home whose address book refuses a fast shutdown.
 fn refusing() -> Home {
     let home = Home::new();
@@ -52,7 +55,7 @@ fn one_instance_controls_the_sessions_of_all_brokers() {
     copies.ok(0, "do a");
     for (broker, home) in [(&first, &one), (&second, &two)] {
         for call in ["QueryFastShutdown", "NotifyProcessShutdown", "DoFastShutdown"] {
-            broker.until(call, || calls(broker, call, pid) == 3);
+            broker.until(call, || calls(broker, call, pid) == PROVIDERS);
         }
         broker.until("the mail", || home.maildir("default").count() == 1);
         home.status_until("nobody", |s| s["sessions"].as_array().is_some_and(Vec::is_empty));
@@ -121,7 +124,7 @@ fn a_broker_that_came_later_is_asked_within_do() {
         if able {
             copies.ok(0, "do a");
             for broker in [&first, later] {
-                broker.until("Do", || calls(broker, "DoFastShutdown", pid) == 3);
+                broker.until("Do", || calls(broker, "DoFastShutdown", pid) == PROVIDERS);
             }
             continue;
         }
@@ -176,13 +179,13 @@ fn a_do_that_fails_at_the_second_broker_says_what_holds() {
                 |line: &Value| line["message"].as_str().is_some_and(|m| m.contains("read again"));
             second.log_line_from(from, "the settings", reread);
             copies.ok(0, "do a");
-            second.until("Do", || calls(&second, "DoFastShutdown", pid) == 3);
+            second.until("Do", || calls(&second, "DoFastShutdown", pid) == PROVIDERS);
         } else {
             assert_eq!(copies.ok(0, "shut-down b"), "traditional");
         }
         copies.fails(0, "submit b late", "MAPI_E_NOT_INITIALIZED");
         first.until("the mail", || one.maildir("default").count() == before + 1);
-        assert_eq!(calls(&first, "DoFastShutdown", pid), 3, "once for each provider");
+        assert_eq!(calls(&first, "DoFastShutdown", pid), PROVIDERS, "once for each provider");
     }
 }
 
@@ -260,7 +263,7 @@ fn a_broker_with_two_names_is_told_once() {
     copies.ok(0, "query a");
     copies.ok(0, "do b");
     copies.fails(0, "logon a", "MAPI_E_NOT_INITIALIZED");
-    broker.until("Do", || calls(&broker, "DoFastShutdown", copies.pid()) == 3);
+    broker.until("Do", || calls(&broker, "DoFastShutdown", copies.pid()) == PROVIDERS);
 }
 
 /// What was deferred is kept until it is durable, however long it is: it is repeated when the broker comes back, also when a flush

@@ -93,7 +93,7 @@ fn a_healthy_home_stays_as_it_is() {
     let findings = examined(&home, 0);
     assert!(findings.iter().all(|finding| finding["status"] == "ok"), "{findings:#?}");
     only(&findings, "broker", "ok", &[&broker.pid().to_string(), "0.1.0"]);
-    only(&findings, "provider", "ok", &["3 in one session"]);
+    only(&findings, "provider", "ok", &["4 in one session"]);
     only(&findings, "queue", "ok", &["empty"]);
     assert_eq!(home.status(), before);
     let text = home.run(&["doctor"]).ok().output;
@@ -112,6 +112,33 @@ fn a_runtime_directory_on_a_disk_is_said() {
     if let Some(home) = Home::with_memory() {
         only(&examined(&home, 0), "runtime", "ok", &[home.runtime().to_str().expect("text")]);
     }
+}
+
+/// A mailbox whose directory is no Maildir is found before a broker is, and the advice helps.
+///
+/// design §7, §8
+#[test]
+fn a_mailbox_without_a_maildir_is_found() {
+    let home = Home::new();
+    only(&examined(&home, 0), "mailbox", "ok", &["default/Maildir", "the first message makes it"]);
+    home.profile("default", "[[mailbox]]\nname = \"mine\"\npath = \"~/Maildir\"\n");
+    let findings = examined(&home, 1);
+    let path = home.path("Maildir");
+    let words = ["mailbox mine of profile default", path.to_str().expect("text"), "is not there"];
+    only(&findings, "mailbox", "problem", &words);
+    let finding = findings.iter().find(|f| f["check"] == "mailbox").expect("found");
+    let advice = finding["advice"].as_str().expect("advice");
+    let command = advice.split('`').rev().nth(1).expect("a command");
+    run(
+        {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", command]);
+            shell
+        },
+        "",
+    )
+    .ok();
+    only(&examined(&home, 0), "mailbox", "ok", &["can be read and written"]);
 }
 
 /// Directories that a broker would refuse, and files that it could not read.
@@ -150,12 +177,9 @@ fn what_keeps_a_broker_from_starting_is_found() {
     let findings = examined(&home, 0);
     assert_eq!(about(&findings, "profile").iter().filter(|f| f.0 == "warning").count(), 1);
     let unknown = home.run(&["doctor", "--json", "--profile", "nobody"]).exits(1).json();
-    only(
-        &[unknown[unknown.as_array().expect("some").len() - 2].clone()],
-        "profile",
-        "problem",
-        &["nobody"],
-    );
+    let unknown = unknown.as_array().expect("some");
+    let wrong: Vec<_> = unknown.iter().filter(|f| f["status"] == "problem").cloned().collect();
+    only(&wrong, "profile", "problem", &["nobody"]);
 }
 
 /// A socket without a broker, a broker elsewhere, a broker that hangs, and what was the last word of one that could not start.
@@ -204,7 +228,12 @@ fn what_keeps_mail_from_going_out_is_found() {
     let entry = entry.as_str().expect("text");
     broker.log_line("an attempt", |l| l["call"] == "UpdateSubmission");
     let findings = examined(&home, 1);
-    only(&findings, "provider", "problem", &["transport maildir of profile stuck failed: "]);
+    // The mailbox that shows what the transport delivers has the same trouble.
+    let found = about(&findings, "provider");
+    let words = "transport maildir of profile stuck failed: ";
+    assert!(found.iter().any(|(is, text)| *is == "problem" && text.contains(words)), "{found:?}");
+    let words = "mailbox maildir of profile stuck is failing: ";
+    assert!(found.iter().all(|(is, text)| *is == "problem" || text.contains(words)), "{found:?}");
     only(&findings, "queue", "warning", &["1 message waits for another try"]);
     home.run(&["--profile", "stuck", "queue", "hold", entry]).ok();
     let findings = examined(&home, 1);

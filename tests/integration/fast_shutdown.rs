@@ -4,15 +4,20 @@ use serde_json::Value;
 
 use crate::harness::{Broker, Home, Shell, says};
 
-/// The provider calls of this name that the log has for a process, as their kinds in order.
+/// The provider calls of this name that the log has for a process, as their kinds in order. Transports and mailboxes, which are called
+/// at once, are in the order of their names.
 fn kinds(broker: &Broker, call: &str, pid: u32) -> Vec<String> {
     let log = broker.log();
     let calls = log.iter().filter(|l| l["event"] == "provider-call" && l["call"] == call);
     let of_process = calls.filter(|l| l["pid"] == pid);
-    of_process.filter_map(|l| l["kind"].as_str().map(str::to_owned)).collect()
+    let mut kinds: Vec<_> =
+        of_process.filter_map(|l| l["kind"].as_str().map(str::to_owned)).collect();
+    let first = kinds.iter().take_while(|k| ["mailbox", "transport"].contains(&k.as_str())).count();
+    kinds[..first].sort_unstable();
+    kinds
 }
 
-const ORDER: [&str; 3] = ["transport", "address-book", "store"];
+const ORDER: [&str; 4] = ["mailbox", "transport", "address-book", "store"];
 
 /// How a process of the three leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

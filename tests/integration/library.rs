@@ -133,11 +133,11 @@ fn initializations_are_counted() {
     let session = log_on(&first, Logon::shared());
     drop(second);
     assert_eq!(first.initialized(), 1);
-    session.folder(FolderKind::Inbox).expect("it is still logged on");
+    session.folder(FolderKind::INBOX).expect("it is still logged on");
     assert_eq!(members(&home), 1);
     first.uninitialize().expect("everything is durable");
     assert_eq!(members(&home), 0);
-    let error = session.folder(FolderKind::Inbox).expect_err("it was logged off");
+    let error = session.folder(FolderKind::INBOX).expect_err("it was logged off");
     assert!(error.is_dead_handle(), "{error:?}");
     assert_eq!(initialize(&home).initialized(), 1, "and again");
 }
@@ -161,7 +161,7 @@ fn a_program_ends_its_session_in_order() {
     let outbox = store.outbox().expect("an outbox");
     let submitted = outbox.submit(&message("report")).expect("submitted");
     assert_eq!(submitted.state, SubmissionState::Queued);
-    for wanted in [FolderKind::Outbox, FolderKind::Sent] {
+    for wanted in [FolderKind::OUTBOX, FolderKind::SENT] {
         let notice = next(&notices);
         let News::Broker(Event::Created(place) | Event::Moved(place, _)) = notice.news else {
             panic!("{notice:?}")
@@ -316,7 +316,7 @@ fn errors_answer_questions() {
     let error = session.submit(&Message::new("body")).expect_err("nobody gets it");
     assert_eq!(error.code(), Code::E_NO_RECIPIENTS);
 
-    let folder = session.folder(FolderKind::Inbox).expect("opened");
+    let folder = session.folder(FolderKind::INBOX).expect("opened");
     session.logoff(Logoff::now()).expect("logged off");
     let error = folder.messages().expect_err("it is dead");
     assert!(error.is_dead_handle() && !error.is_end_of_session(), "{error:?}");
@@ -342,7 +342,7 @@ fn many_threads_may_call_at_once() {
     let session = log_on(&mapi, Logon::shared());
     let slow = log_on(&mapi, Logon::shared());
     slow.submit(&message("stuck")).expect("submitted");
-    let folder = session.folder(FolderKind::Drafts).expect("opened");
+    let folder = session.folder(FolderKind::DRAFTS).expect("opened");
     std::thread::scope(|scope| {
         let leaving =
             scope.spawn(|| slow.logoff(Logoff::after_outbound(Duration::from_secs(3600))));
@@ -381,7 +381,7 @@ fn a_forked_child_cannot_use_the_library() {
     let _broker = home.serve();
     let mapi = initialize(&home);
     let session = log_on(&mapi, Logon::shared());
-    let folder = session.folder(FolderKind::Inbox).expect("opened");
+    let folder = session.folder(FolderKind::INBOX).expect("opened");
     // SAFETY: the child makes calls that fail before they take a lock that another thread may have had, and ends
     // without running anything of the parent's.
     let status = unsafe {
@@ -426,7 +426,7 @@ fn a_store_is_let_go() {
     let session = log_on(&mapi, Logon::shared());
     let quiet = session.default_store().expect("it opens");
     assert_eq!(quiet.store_logoff(StoreLogoff::QUIET).expect("it answers"), StoreLogoff::COMPLETE);
-    session.folder(FolderKind::Inbox).expect("the session is still there");
+    session.folder(FolderKind::INBOX).expect("the session is still there");
     session.submit(&message("stuck")).expect("it is taken");
     broker.until("the deferral", || home.status()["queue"]["deferred"] == 1);
     let store = session.default_store().expect("it opens");
@@ -568,6 +568,14 @@ fn a_sink_that_panics_costs_nobody_a_notice() {
     session.logoff(Logoff::now()).expect("logged off");
 }
 
+/// A home with a broker that sends nothing, whose sessions any member may end.
+fn slow_home() -> Home {
+    let home = Home::with_settings("[shutdown]\nshared_logoff = \"any\"\n");
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    home
+}
+
 /// A sink that takes its time does not make the program grow: what has no room is counted and said, in its place. The end of the
 /// session is told in any case.
 ///
@@ -575,9 +583,7 @@ fn a_sink_that_panics_costs_nobody_a_notice() {
 #[test]
 fn a_slow_sink_is_told_what_it_has_missed() {
     const MANY: usize = 5_000;
-    let home = Home::with_settings("[shutdown]\nshared_logoff = \"any\"\n");
-    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
-    home.write(".local/share/sundown/default/blocked", "");
+    let home = slow_home();
     let _broker = home.serve();
     let mapi = initialize(&home);
     let stay = || Logon::shared().on_end_of_session(OnEndOfSession::Stay);
@@ -616,4 +622,49 @@ fn a_slow_sink_is_told_what_it_has_missed() {
     }
     created.unadvise().expect("unadvised");
     assert!(notices.try_recv().is_err(), "each is seen or counted");
+}
+
+/// A sink on the session itself is told what it has missed, behind what it was told before.
+///
+/// NOTIF-21, design §5
+#[test]
+fn a_slow_sink_of_a_session_is_told_there_what_it_has_missed() {
+    const MANY: usize = 5_000;
+    let home = slow_home();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let stay = || Logon::shared().on_end_of_session(OnEndOfSession::Stay);
+    let (slow, busy) = (log_on(&mapi, stay()), log_on(&mapi, stay()));
+    let (told, notices) = sink();
+    let (goes, waits) = mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let created = slow
+        .advise(Events::OBJECT_CREATED, move |notice| {
+            told(notice);
+            // Until the test lets it go.
+            let _ = waits.lock().expect("one sink").recv();
+        })
+        .expect("advised");
+    for n in 0..MANY {
+        busy.submit_deferred(&message(&n.to_string())).expect("submitted");
+    }
+    busy.flush().expect("all of it is durable");
+    // All of them have arrived here when this answer has.
+    let status = mapi.status().expect("answered");
+    assert_eq!(status.sessions.len(), 1);
+    drop(goes);
+    let (mut seen, mut missed) = (0, 0);
+    while seen + missed < MANY {
+        match next(&notices).news {
+            News::Broker(Event::Created(_)) => seen += 1,
+            News::Broker(Event::Lagged { missed: more }) => missed += more as usize,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(missed > 0, "{seen} were told");
+    assert!(
+        slow.events().try_recv().is_err(),
+        "the sink was told, and the default event queue was not"
+    );
+    created.unadvise().expect("unadvised");
 }

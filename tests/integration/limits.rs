@@ -47,7 +47,7 @@ fn calls<'a>(mapi: &'a Mapi, session: &'a Session, home: &'a Home) -> Vec<Call<'
             }),
         ),
         ("flush", Box::new(|| session.flush())),
-        ("open", Box::new(|| session.folder(FolderKind::Inbox).map(drop))),
+        ("open", Box::new(|| session.folder(FolderKind::INBOX).map(drop))),
         ("advise", Box::new(|| session.advise(Events::EXTENDED, |_| {}).map(drop))),
         ("setting", Box::new(|| session.setting("a", "b").map(drop))),
         ("log everything off", Box::new(|| mapi.log_everything_off())),

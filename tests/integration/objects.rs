@@ -86,7 +86,8 @@ fn the_status_table_shows_the_session() {
     let rows = shell.ok(&format!("list object={table}"))["rows"].clone();
     let resources: Vec<_> =
         rows.as_array().expect("rows").iter().map(|r| r["resource"].clone()).collect();
-    let wanted = ["subsystem", "spooler", "address-books", "store", "address-book", "transport"];
+    let wanted =
+        ["subsystem", "spooler", "address-books", "store", "address-book", "mailbox", "transport"];
     assert_eq!(resources, wanted);
     assert_eq!(keys(&rows[0]), "code methods name resource status");
 }
@@ -114,7 +115,7 @@ fn a_message_is_read_back_as_it_was_submitted() {
     let sent = shell.ok("open session=2 what=sent")["object"].clone();
     let rows = shell.ok(&format!("list object={sent}"))["rows"].clone();
     assert_eq!((&rows[0]["entry"], &rows[0]["subject"]), (&json!(entry), &json!("Grüße")));
-    assert_eq!(keys(&rows[0]), "entry from received recovered size subject to");
+    assert_eq!(keys(&rows[0]), "date entry flags folder from received recovered size subject to");
     let again = shell.ok(&format!("read session=2 entry={entry}"));
     assert_eq!(again["content"], read["content"]);
     shell.fails("read session=2 entry=0123456789", "MAPI_E_INVALID_PARAMETER");

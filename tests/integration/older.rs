@@ -4,14 +4,20 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use sundown_client::{Events, LeaveReason, LogoffAnswer, Logon, News};
+use serde_json::{Value, json};
+use sundown_client::{
+    EntryId, Events, FolderKind, LeaveReason, LogoffAnswer, Logon, MessageRow, News, Place,
+};
 use sundown_protocol::hello::{Answer, Welcome};
 use sundown_protocol::notification::EndReason;
-use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn};
+use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn, Rows, TableRows};
 use sundown_protocol::request::{Asked, Blob, LogoffFlags, Request, Ticket};
-use sundown_protocol::{Code, Event, MemberId, Reply, SessionId, Version, codec, frame};
+use sundown_protocol::{
+    AdviseId, Code, Event, MemberId, Notification, ObjectId, Reply, SessionId, Version, codec,
+    frame,
+};
 
-use crate::harness::{DEADLINE, Home};
+use crate::harness::{DEADLINE, Home, keys, says};
 
 /// As a client of version 1 said hello: it offers that version and no other.
 const HELLO: &str = "37000000534e444e01000100d260c15b14212e3eb088569f88eb00fbd52474c1746e656b4e1c3c5f15c0851107000000\
@@ -60,12 +66,18 @@ struct Older(UnixStream);
 
 impl Older {
     fn connect(home: &Home) -> Self {
+        Self::of_version(home, 1)
+    }
+
+    /// A client that offers this version and no other.
+    fn of_version(home: &Home, version: u8) -> Self {
         let stream = UnixStream::connect(home.socket()).expect("the broker accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("it has a timeout");
         let mut older = Self(stream);
-        older.say(HELLO);
-        // Welcome, in version 1.
-        assert_eq!(hex(&older.hear()[..6]), "000000000100");
+        let offered = format!("{version:02x}00");
+        older.say(&HELLO.replacen("01000100", &offered.repeat(2), 1));
+        // Welcome, in that version.
+        assert_eq!(hex(&older.hear()[..6]), format!("00000000{offered}"));
         older
     }
 
@@ -143,6 +155,59 @@ fn many_departures_are_told_one_by_one() {
         let left = Event::MemberLeft { member, reason: LeaveReason::Disconnected };
         assert_eq!(told.recv_timeout(DEADLINE).expect("told"), News::Broker(left));
     }
+}
+
+/// A client that knows the five folders of every store, and what is told to it while another process works in other folders: a
+/// message that moves into one of the five is made there, one that moves out of it is deleted there. Of the others, and of folders
+/// that are made and removed, it hears nothing.
+///
+/// design §4
+#[test]
+fn a_client_of_version_3_hears_of_the_folders_that_it_knows() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut older = Older::of_version(&home, 3);
+    older.say(REQUESTS[0]);
+    let member = hex(&older.answer()[20..28]);
+    // Registration of request 2 on the session, for messages that are made, deleted, changed and moved.
+    older.say(&format!("1c000000020000000000000002000000{member}000000003c000000"));
+    older.answer();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let folder = shell.ok("make-folder session=1 name=Work")["folder"].clone();
+    let folder = folder.as_str().expect("text");
+    let file = home.message("moves").display().to_string();
+    let append = format!("append session=1 folder={folder} file={file}");
+    let entry = shell.ok(&append)["entry"].clone();
+    let entry = entry.as_str().expect("text");
+    shell.ok(&format!("flag session=1 entry={entry} add=read"));
+    shell.ok(&format!("move session=1 entry={entry} folder=drafts"));
+    shell.ok(&format!("flag session=1 entry={entry} remove=read"));
+    shell.ok(&format!("move session=1 entry={entry} folder=sent"));
+    shell.ok(&format!("move session=1 entry={entry} folder={folder}"));
+    shell.ok(&format!("delete session=1 entry={entry}"));
+    shell.ok(&format!("remove-folder session=1 folder={folder}"));
+    // The store's number and the record, as the wire has them.
+    let mut id = bytes(entry);
+    id[..4].reverse();
+    id[4..].reverse();
+    let id = hex(&id);
+    // Made (2) in Drafts (3), changed (3) there, moved (4) to Sent (2) from there, deleted (5) there, and made in Deleted (4).
+    for event in [
+        format!("02000000{id}03000000"),
+        format!("03000000{id}03000000"),
+        format!("04000000{id}0200000003000000"),
+        format!("05000000{id}02000000"),
+        format!("02000000{id}04000000"),
+    ] {
+        let told = older.hear();
+        // A notification (1), the member, one registration, its number.
+        assert_eq!(hex(&told[..4]), "01000000");
+        assert_eq!(hex(&told[24..]), event);
+    }
+    // It still takes part: another folder than the five it cannot ask for.
+    older.say(REQUESTS[3].replace("MEMBER", &member).as_str());
+    older.answer();
 }
 
 /// The end of a session for a reason that its version has no word for is told in one that it has.
@@ -223,13 +288,39 @@ impl OlderBroker {
                 }),
                 Request::Logoff(_) => Reply::LoggedOff(LoggedOff::default()),
                 Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
+                Request::Broker => Reply::Broker(Box::default()),
+                Request::Open { .. } => Reply::Opened(ObjectId { place: 1, generation: 1 }),
+                Request::Advise { .. } => Reply::Advised(AdviseId(1)),
+                Request::List { .. } => {
+                    Reply::Rows(Rows { rows: TableRows::Messages(vec![row()]), next: None })
+                }
                 _ => Reply::Done,
             };
+            let advises = matches!(request, Request::Advise { .. });
             asked.push(request);
             let answer = FromBroker::Answer { id, result: Ok(reply) };
             say(&stream, &codec::encode(&answer).expect("it encodes"));
+            if advises {
+                let event = Event::NewMail(Place { entry: row().entry, folder: FolderKind::INBOX });
+                let (member, advises) = (MemberId(1), vec![AdviseId(1)]);
+                let told = FromBroker::Notify(Notification { member, advises, event });
+                say(&stream, &codec::encode(&told).expect("it encodes"));
+            }
         }
         asked
+    }
+}
+
+/// The message that it has.
+fn row() -> MessageRow {
+    MessageRow {
+        entry: EntryId { store: 1, record: 2 },
+        subject: "Hi".into(),
+        from: "anna@host".into(),
+        to: "bo@host".into(),
+        size: 3,
+        received: 4,
+        recovered: false,
     }
 }
 
@@ -271,4 +362,43 @@ fn a_broker_is_told_what_its_version_has() {
             assert_eq!(tickets, usize::from(knows), "{version:?}: {asked:?}");
         }
     }
+}
+
+/// A script works with an earlier broker: it lists folders, without what that broker does not say, and is told of new mail. What the
+/// broker cannot do is refused, and the session goes on.
+///
+/// design §4
+#[test]
+fn a_shell_works_with_an_earlier_broker() {
+    let home = Home::new();
+    let broker = OlderBroker::bind(&home, Version::V3);
+    std::thread::scope(|scope| {
+        let serves = scope.spawn(|| broker.serve());
+        let mut shell = home.shell();
+        shell.ok("logon");
+        shell.ok("advise session=1 events=new-mail");
+        let mail = shell.event("new mail", says(&[("event", "new-mail"), ("folder", "inbox")]));
+        assert_eq!((&mail["from"], &mail["subject"]), (&json!(""), &json!("")));
+        let open = shell.ok("open session=1 what=inbox")["object"].clone();
+        let row = shell.ok(&format!("list object={open}"))["rows"][0].clone();
+        assert_eq!(keys(&row), "date entry flags folder from received recovered size subject to");
+        assert_eq!((&row["folder"], &row["subject"]), (&json!("inbox"), &json!("Hi")));
+        assert_eq!((&row["date"], &row["flags"]), (&Value::Null, &Value::Null));
+        for command in [
+            &format!("list object={open} unread"),
+            "folders session=1",
+            "make-folder session=1 name=Work",
+            "open session=1 what=folder folder=f16",
+            "search session=1 words=hello",
+            &format!("flag session=1 entry={} add=read", row["entry"].as_str().expect("text")),
+        ] {
+            let error = shell.fails(command, "MAPI_E_VERSION");
+            let why = error["message"].as_str().expect("text");
+            assert!(why.contains("version 3") && why.contains("sundown stop"), "{why}");
+        }
+        shell.ok("logoff session=1");
+        shell.end();
+        let asked = serves.join().expect("it has ended");
+        assert!(asked.iter().all(|request| request.since() <= Version::V3), "{asked:?}");
+    });
 }

@@ -30,6 +30,45 @@ fn without_settings_mail_for_this_host_is_delivered() {
     }
 }
 
+/// The Inbox shows what the profile's transport delivers for the user, unless the profile says otherwise.
+///
+/// design §7
+#[test]
+fn a_profile_shows_the_local_mail_of_its_user() {
+    let home = Home::new();
+    let shown = |name: &str| {
+        let shown = home.run(&["profile", "show", name, "--json"]).ok().json();
+        shown["mailboxes"].as_array().expect("a list").clone()
+    };
+    let [mailbox] = &shown("default")[..] else { panic!("one mailbox") };
+    assert_eq!(keys(mailbox), "addresses fast_shutdown folders kind name path watch");
+    let path = home.data().join("default/Maildir");
+    assert_eq!(mailbox["path"], path.to_str().expect("text"));
+    assert_eq!((&mailbox["folders"], &mailbox["watch"]), (&json!("inbox"), &json!("members")));
+    let addresses = mailbox["addresses"].as_array().expect("a list");
+    let user = addresses[0].as_str().expect("text");
+    assert!(!user.contains('@') && addresses.contains(&json!(format!("{user}@localhost"))));
+
+    home.profile("none", "[inbox]\nlocal = false\n");
+    assert_eq!(shown("none"), Vec::<serde_json::Value>::new());
+    home.profile("own", "[[mailbox]]\nname = \"mine\"\npath = \"~/Maildir\"\nwatch = \"always\"\n");
+    let [mailbox] = &shown("own")[..] else { panic!("one mailbox") };
+    assert_eq!(mailbox["path"], home.path("Maildir").to_str().expect("text"));
+    assert_eq!((&mailbox["addresses"], &mailbox["watch"]), (&json!([]), &json!("always")));
+    let text = home.run(&["profile", "show", "own"]).ok().output;
+    let line = text.lines().find(|line| line.starts_with("mailbox")).expect("a line");
+    assert!(line.contains("mine") && line.contains("all mail"), "{text}");
+    home.profile("wrong", "[[mailbox]]\nkind = \"imap\"\n");
+    let error = home.run(&["profile", "show", "wrong", "--json"]).exits(1).json();
+    assert_eq!(error["error"]["code"], "MAPI_E_UNCONFIGURED");
+    let message = error["error"]["message"].as_str().expect("text");
+    assert!(
+        message.contains("line 2") && message.contains("unknown kind \"imap\"; known: maildir")
+    );
+    let added = home.run(&["profile", "add", "new", "--kind=maildir"]).ok().output;
+    assert!(added.contains("the Inbox shows what comes into"), "{added}");
+}
+
 /// A profile may take everything, and have its Maildir elsewhere.
 ///
 /// design §3.20, §7
@@ -465,7 +504,7 @@ fn check_says_of_each_provider_whether_it_works() {
         ("profile providers works", &json!(true))
     );
     let providers = checked["providers"].as_array().expect("a list");
-    assert_eq!(providers.len(), 3);
+    assert_eq!(providers.len(), 4);
     for provider in providers {
         assert_eq!(keys(provider), "error kind name status works");
         assert_eq!((&provider["works"], &provider["error"]), (&json!(true), &json!(null)));
@@ -491,6 +530,7 @@ fn the_kinds_of_providers_are_listed() {
         ("transport", "smtp"),
         ("transport", "lmtp"),
         ("transport", "pipe"),
+        ("mailbox", "maildir"),
         ("address-book", "sqlite"),
     ];
     assert_eq!(names, expected.map(|(of_type, kind)| (Some(of_type), Some(kind))));
@@ -506,6 +546,11 @@ fn the_kinds_of_providers_are_listed() {
     assert!(page.contains("password_command") && page.contains("xoauth2"), "{page}");
     let both = home.run(&["provider", "show", "sqlite", "--json"]).ok().json();
     assert_eq!(both.as_array().map(Vec::len), Some(2));
+    let both = home.run(&["provider", "show", "maildir"]).ok().output;
+    assert!(
+        both.contains("mailbox maildir: Shows") && both.contains("transport maildir"),
+        "{both}"
+    );
     let error = home.run(&["provider", "show", "pigeon", "--json"]).exits(1).json();
     assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND");
     assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("maildir, pipe, smtp")));

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use sundown_client::{
-    Code, EntryId, Event, Events, FolderKind, Logoff, Logon, Mapi, Message, News, Notice, Options,
-    QueueRow, Resource, Session, Stopping, StoreLogoff, SubmissionState,
+    Code, EntryId, Event, Events, Flags, FolderKind, Logoff, Logon, Mapi, Message, News, Notice,
+    Options, QueueRow, Resource, Session, Stopping, StoreLogoff, SubmissionState,
 };
 use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::FromBroker;
@@ -156,9 +156,9 @@ impl Stage {
     /// The folders, each with its subjects.
     fn folders(&self) -> BTreeMap<&'static str, Vec<String>> {
         let (_mapi, session) = self.log_on();
-        let folders = FolderKind::ALL.into_iter().map(|kind| {
+        let folders = FolderKind::BUILT_IN.into_iter().map(|kind| {
             let rows = session.folder(kind).and_then(|folder| folder.messages()).expect("listed");
-            (kind.name(), rows.into_iter().map(|row| row.subject).collect())
+            (kind.built_in().expect("a name"), rows.into_iter().map(|row| row.subject).collect())
         });
         folders.filter(|(_, rows): &(_, Vec<_>)| !rows.is_empty()).collect()
     }
@@ -226,7 +226,7 @@ fn sessions_and_objects_are_asked_for_again() {
     stage.was_asked("Unadvise", 1);
 
     stage.lose("Open");
-    let folder = session.folder(FolderKind::Outbox).expect("opened");
+    let folder = session.folder(FolderKind::OUTBOX).expect("opened");
     session.submit(&message("seen", 1)).expect("submitted");
     stage.lose("List");
     assert_eq!(folder.messages().expect("listed").len(), 1);
@@ -271,7 +271,7 @@ fn mail_is_there_once() {
     let draft = session.draft(&message("saved", 1)).expect("drafted");
     let entry = draft.save().expect("it was saved before the broker was killed");
     stage.was_asked("Save", 1);
-    let drafts = session.folder(FolderKind::Drafts).expect("opened").messages().expect("listed");
+    let drafts = session.folder(FolderKind::DRAFTS).expect("opened").messages().expect("listed");
     assert_eq!(drafts.iter().map(|row| row.entry).collect::<Vec<_>>(), [entry]);
 
     stage.lose("Draft");
@@ -279,7 +279,7 @@ fn mail_is_there_once() {
     stage.was_asked("Draft", 2);
     draft.save().expect("saved");
     // The first one may be there as well, marked.
-    let drafts = session.folder(FolderKind::Drafts).expect("opened").messages().expect("listed");
+    let drafts = session.folder(FolderKind::DRAFTS).expect("opened").messages().expect("listed");
     let unmarked = drafts.iter().filter(|row| row.subject == "drafted" && !row.recovered).count();
     assert_eq!(unmarked, 1, "{drafts:?}");
 }
@@ -296,7 +296,7 @@ fn a_repeated_deletion_destroys_nothing() {
         let entry = draft.save().expect("saved");
         drop(draft);
         if named {
-            let folder = session.folder(FolderKind::Drafts).expect("opened");
+            let folder = session.folder(FolderKind::DRAFTS).expect("opened");
             stage.lose("DeleteFrom");
             folder.delete(entry).expect("deleted");
             stage.was_asked("DeleteFrom", 2);
@@ -308,6 +308,56 @@ fn a_repeated_deletion_destroys_nothing() {
         }
         assert_eq!(stage.folders(), only("deleted", "precious"), "named: {named}");
     }
+}
+
+/// Folders, flags, moves, copies and appended messages: once, however often they are asked for.
+///
+/// design §3.16
+#[test]
+fn folders_and_what_is_in_them_are_changed_once() {
+    let stage = Stage::new();
+    let (_mapi, session) = stage.log_on();
+    let store = session.default_store().expect("opened");
+    stage.lose("MakeFolder");
+    let folder = store.make_folder(None, "Work").expect("it was made the first time");
+    stage.was_asked("MakeFolder", 2);
+    let other = store.make_folder(Some(folder), "Inner").expect("made");
+    stage.lose("RenameFolder");
+    store.rename_folder(other, "Inside").expect("renamed");
+    stage.was_asked("RenameFolder", 2);
+    stage.lose("RemoveFolder");
+    store.remove_folder(other).expect("it was removed the first time");
+    stage.was_asked("RemoveFolder", 2);
+    stage.lose("Folders");
+    let folders = store.folders().expect("listed");
+    stage.was_asked("Folders", 2);
+    assert_eq!(folders.len(), 6);
+    assert_eq!((folders[5].folder, &folders[5].name), (folder, &"Work".to_owned()));
+
+    let work = store.folder(folder).expect("opened");
+    let read: Flags = "read".parse().expect("a flag");
+    stage.lose("Append");
+    let entry = work.append(&message("appended", 1), &read, None).expect("appended");
+    stage.was_asked("Append", 2);
+    stage.lose("Copy");
+    let copy = session.copy_to(entry, FolderKind::DRAFTS).expect("copied");
+    stage.was_asked("Copy", 2);
+    stage.lose("SetFlags");
+    let flags = session.set_flags(copy, &"flagged".parse().expect("a flag"), &read).expect("set");
+    stage.was_asked("SetFlags", 2);
+    assert_eq!(flags.names().collect::<Vec<_>>(), ["flagged"]);
+    stage.lose("Move");
+    session.move_to(entry, FolderKind::SENT).expect("moved");
+    stage.was_asked("Move", 2);
+    stage.lose("Contents");
+    assert_eq!(work.contents().count(), 0);
+    stage.was_asked("Contents", 2);
+    stage.lose("Search");
+    store.search("appended").next_page().expect("searched");
+    stage.was_asked("Search", 2);
+    let subject = vec!["appended".to_owned()];
+    let each = BTreeMap::from([("drafts", subject.clone()), ("sent", subject)]);
+    assert_eq!(stage.folders(), each);
 }
 
 /// Changes of the queue are made once; what may send a message once more is not repeated.
@@ -387,7 +437,7 @@ fn the_rest_is_as_if_it_was_asked_once() {
 fn grants_end_with_their_broker() {
     let stage = Stage::new();
     let (mapi, session) = stage.log_on();
-    let folder = session.folder(FolderKind::Inbox).expect("opened");
+    let folder = session.folder(FolderKind::INBOX).expect("opened");
     stage.lose("Grant");
     let token = folder.grant(None).expect("granted");
     stage.was_asked("Grant", 2);

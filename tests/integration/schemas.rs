@@ -13,6 +13,9 @@ use crate::harness::{Broker, Home, Ran, run};
 const PRINTS: &[(&str, Option<&str>)] = &[
     ("completions", None),
     ("doctor", Some("doctor")),
+    ("folders", Some("folders")),
+    ("folders", Some("folders")),
+    ("inbox", Some("inbox")),
     ("logoff", Some("logoff")),
     ("man", None),
     ("profile-add", Some("profile-add")),
@@ -31,6 +34,8 @@ const PRINTS: &[(&str, Option<&str>)] = &[
     ("queue-release", Some("queue-entry")),
     ("queue-retry", Some("queue-entry")),
     ("queue-show", Some("queue-show")),
+    ("read", Some("read")),
+    ("search", Some("search")),
     ("send", Some("send")),
     // It speaks as sendmail does.
     ("sendmail", None),
@@ -217,6 +222,12 @@ fn documents_fit_their_schemas() {
     let flushed = printed.ran("queue-flush", &["--wait=60"]);
     assert_eq!(flushed["entries"][0]["state"], "deferred");
     printed.ran("queue-abort", &[&entry, "--profile", "stuck"]);
+    let drafts = printed.ran("inbox", &["--folder", "drafts", "--profile", "stuck"]);
+    assert_eq!(drafts[0]["entry"], entry, "it was taken out of the queue");
+    printed.ran("read", &[&entry, "--profile", "stuck"]);
+    assert_ne!(printed.ran("folders", &[]), json!([]));
+    printed.ran("search", &["hi", "--profile", "stuck"]);
+    assert_ne!(printed.ran("folders", &[]), json!([]));
     printed.ran("queue-flush", &[]);
     printed.ran("profile-check", &["stuck"]);
     let reloaded = printed.ran("profile-reload", &["stuck"]);
@@ -294,6 +305,25 @@ fn lines_of_the_shell_fit_their_schemas() {
     shell.ok("setting session=1 name=colour value=blue");
     shell.ok("flush session=1");
     shell.fails("nonsense", "MAPI_E_INVALID_PARAMETER");
+    shell.ok("advise session=1 events=object-modified,object-deleted");
+    let folder = shell.ok("make-folder session=1 name=Work")["folder"].clone();
+    let folder = folder.as_str().expect("text");
+    shell.ok(&format!("make-folder session=1 name=Inner parent={folder}"));
+    let append = format!("append session=1 folder={folder} file={letter} flags=flagged,$work");
+    let appended = shell.ok(&append)["entry"].clone();
+    let appended = appended.as_str().expect("text");
+    shell.ok(&format!("copy session=1 entry={appended} folder=inbox"));
+    shell.ok(&format!("flag session=1 entry={appended} add=read remove=flagged"));
+    let inbox = shell.ok("open session=1 what=folder folder=inbox")["object"].clone();
+    assert_ne!(shell.ok(&format!("list object={inbox} unread sort=date"))["rows"], json!([]));
+    shell.ok("search session=1 words=letter");
+    shell.ok(&format!("move session=1 entry={appended} folder=deleted"));
+    shell.ok(&format!("delete session=1 entry={appended}"));
+    shell.ok("folders session=1");
+    shell.ok(&format!("rename-folder session=1 folder={folder} name=Play"));
+    let made = shell.ok("make-folder session=1 name=Work")["folder"].clone();
+    shell.ok(&format!("remove-folder session=1 folder={}", made.as_str().expect("text")));
+    shell.event("its end", |event| event["event"] == "object-deleted" && event["folder"] == made);
     let token = shell.ok("grant object=2")["token"].clone();
     reader.ok(&format!("redeem token={}", token.as_str().expect("text")));
     reader.ok("logon");
@@ -315,7 +345,9 @@ fn lines_of_the_shell_fit_their_schemas() {
     for kind in [
         "critical-error",
         "object-created",
+        "object-modified",
         "object-moved",
+        "object-deleted",
         "extended",
         "table-modified",
         "logoff-question",

@@ -347,5 +347,8 @@ fn after_the_grace_nobody_comes_back() {
     let _broker = home.serve();
     other.event("being put out", says(EVICTED));
     other.fails("open session=1 what=inbox", "MAPI_E_END_OF_SESSION");
-    assert_eq!(home.status()["sessions"], json!([]));
+    // The broker may have a session of its own just then, to look for mail that waits in the store.
+    let status = home.status();
+    let sessions = status["sessions"].as_array().expect("a list");
+    assert!(sessions.iter().all(|session| session["members"] == json!([])), "{status}");
 }

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, mknodat};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::harness::{Broker, Home, Maildir, binary};
+use crate::harness::{Broker, Home, Maildir, binary, descriptors_of};
 use crate::queue::RETRIES;
 use crate::servers::{program, skipped};
 
@@ -251,8 +251,7 @@ fn remains(broker: &Broker) -> (usize, usize) {
     };
     let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
     let children = processes.map(|process| read(&process.path().join("stat"))).filter(is_child);
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
-    (children.count(), descriptors.count())
+    (children.count(), descriptors_of(pid))
 }
 
 /// Neither processes nor descriptors are left of fifty programs.

@@ -80,11 +80,16 @@ fn promtool(arguments: &[&str], input: &str) -> String {
 fn watched(home: &Home, server: &Server) -> Broker {
     let good = format!("host = \"127.0.0.1\"\nport = {}\nsecurity = \"none\"", server.port());
     let profile = format!(
-        "[[transport]]\nname = \"relay\"\nkind = \"smtp\"\n{good}\naccept = [\"*@good.example\"]\n\
+        "[[mailbox]]\npath = \"Maildir\"\n\
+         [[transport]]\nname = \"relay\"\nkind = \"smtp\"\n{good}\naccept = [\"*@good.example\"]\n\
          [[transport]]\nname = \"branch\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = 1\nsecurity = \"none\"\n\
          accept = [\"*@bad.example\"]\n[queue]\nretry_min = \"1s\"\n"
     );
     home.profile("default", &profile);
+    for folder in ["cur", "new", "tmp"] {
+        let maildir = home.data().join("default/Maildir");
+        fs::create_dir_all(maildir.join(folder)).expect("it is made");
+    }
     home.serve()
 }
 

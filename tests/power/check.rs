@@ -201,7 +201,7 @@ fn keeps_promises(
 
 /// What is in Drafts.
 fn drafts(reader: &mut dyn StoreReader) -> Vec<Vec<u8>> {
-    let all = StoreRead::List { folder: Folder::Drafts, after: 0, limit: 1000 };
+    let all = StoreRead::List { folder: Folder::DRAFTS, after: 0, limit: 1000 };
     let Ok(ProviderAnswer::Messages { rows, .. }) = reader.read(&all) else { return Vec::new() };
     let read = |row: &MessageRow| {
         let mut bytes = Vec::new();

@@ -143,6 +143,8 @@ impl Broker {
                 self.adopt(SessionKey { user, profile }, turn);
             }
             Event::Answered { call, result } => self.answered(call, result, turn),
+            Event::StoreChanged { lane, changes } => self.store_changed(lane, changes, turn),
+            Event::MailboxSaid { lane, said } => self.mailbox_said(lane, &said, turn),
             Event::Withdrawn { call } => self.withdrawn(call, turn),
             Event::LaneEnded(lane) => self.lane_ended(lane, turn),
             Event::Look => self.look_at_calls(turn),
@@ -225,6 +227,8 @@ impl Broker {
             }
             self.pump_all(turn);
             self.stop_if_over(turn);
+            // Behind all that may end a session.
+            self.settle_mailboxes(turn);
             if !self.providers.has_lost() {
                 break;
             }
@@ -288,7 +292,9 @@ impl Broker {
             paces: _,
             running: _,
         } = queues;
-        let Sessions { all, joinable, members, grants, ends, doomed, looks, .. } = sessions;
+        let Sessions { all, joinable, members, grants, ends, doomed, looks, unsettled, .. } =
+            sessions;
+        assert!(unsettled.is_empty(), "mailboxes are not told: {unsettled:?}");
         assert!(looks.is_empty(), "profiles are looked at: {looks:?}");
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
@@ -413,4 +419,4 @@ impl Broker {
 }
 
 /// The folder of a recovered or saved message.
-pub(crate) const DRAFTS: Folder = Folder::Drafts;
+pub(crate) const DRAFTS: Folder = Folder::DRAFTS;

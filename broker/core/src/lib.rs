@@ -50,7 +50,9 @@ mod then;
 mod tests;
 
 pub use broker::Broker;
-pub use flows::working::figures::{DEPARTURES, Figures, ProfileFigures, TransportFigures};
+pub use flows::working::figures::{
+    DEPARTURES, Figures, MailboxFigures, ProfileFigures, TransportFigures,
+};
 pub use ground::event::{
     Behalf, CallId, ConnectionId, Effect, End, EngineId, Event, KernelProcess, LaneId, LaneSpec,
     PeerIdentity, ProcessKey, ProviderNews, QuestionId, Returned, Stop, Tick, Trouble,

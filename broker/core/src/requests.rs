@@ -6,6 +6,7 @@ use sundown_protocol::{Code, Fault, MemberId, Reply, UploadId};
 
 use crate::broker::Broker;
 use crate::flows::leaving::shutdown::shut_down;
+use crate::flows::working::folders::Filing;
 use crate::ground::event::{ConnectionId, EngineId, Turn};
 use crate::ground::settings::Right;
 use crate::peers::connection::{Asker, Connection};
@@ -218,6 +219,35 @@ impl Broker {
                 }
                 self.answer(asker, Ok(health), turn);
                 Ok(())
+            }
+            Request::Folders { member, store, after, limit } => {
+                self.folders(asker, (member, store), after, limit, turn)
+            }
+            Request::MakeFolder { member, store, parent, name } => {
+                self.make_folder(asker, (member, store), parent, name, turn)
+            }
+            Request::RenameFolder { member, store, folder, name } => {
+                self.rename_folder(asker, (member, store), folder, name, turn)
+            }
+            Request::RemoveFolder { member, store, folder } => {
+                self.remove_folder(asker, (member, store), folder, turn)
+            }
+            Request::Contents { member, object, sort, only, after, limit } => {
+                self.contents(asker, (member, object), (sort, only), (after, limit), turn)
+            }
+            Request::SetFlags { member, entry, add, remove } => {
+                self.set_flags(asker, member, entry, (*add, *remove), turn)
+            }
+            Request::Move { member, entry, to } => self.move_to(asker, member, entry, to, turn),
+            Request::Copy { member, key, entry, to } => {
+                self.copy_to(asker, member, (key, entry), to, turn)
+            }
+            Request::Append { member, key, store, folder, content, flags, received } => {
+                let filing = Filing { key, folder, flags: *flags, received };
+                self.append_to(asker, (member, store), filing, content, turn)
+            }
+            Request::Search { member, store, words, folder, after, limit } => {
+                self.search(asker, (member, store), (words, folder), (after, limit), turn)
             }
             Request::Reload { profile } => self.reload(asker, profile, turn),
             Request::Broker => {

@@ -8,7 +8,9 @@
 //! There is one kind of continuation for each kind of answer ([`GoesOn`]), so a continuation never gets the answer to another kind
 //! of call. A call that no provider answers continues with an error.
 
+use sundown_protocol::notification::FolderChange;
 use sundown_protocol::reply::{Reply, Rows, TableRows};
+use sundown_protocol::request::Folder;
 use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
 use crate::broker::Broker;
@@ -21,8 +23,8 @@ use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
 use crate::providers::ask::{
-    self, Addresses, Answer, Done, Messages, OneSubmission, Piece, Ready, Saved, Setting, Shutdown,
-    Updated, typed,
+    self, Addresses, Answer, Contents, Done, Hits, Messages, OneSubmission, Piece, Ready, Saved,
+    Setting, Shutdown, Updated, typed,
 };
 use crate::providers::left_behind::Correction;
 use crate::queue::change::message_id;
@@ -42,6 +44,12 @@ pub(crate) enum Then {
     Updated(AfterUpdate),
     Hastened(Flushing),
     Removed(Deleting),
+    Flagged(Changing),
+    Moved(Changing),
+    FolderMade(Foldering),
+    Folders(AfterFolders),
+    Contents(Asker),
+    Hits(Asker),
     Setting(Asker),
     Messages(Asker),
     Found(Finding),
@@ -72,6 +80,11 @@ pub(crate) enum AfterDone {
     /// A store has flushed what a process handed over.
     Swept(Visit),
     Validated(Asker, SessionId, usize),
+    FolderChanged(Foldering),
+    /// A mailbox was told to watch or to rest.
+    Told(SessionId, usize),
+    /// A mailbox was told that there are pending changes.
+    Poked(SessionId, usize),
     /// A transport that could not be reached was asked whether it works.
     Reached(SessionId, usize, AskedBy),
 }
@@ -107,6 +120,8 @@ pub(crate) enum AfterSave {
         record: u128,
         charge: Charge,
     },
+    /// A message was put into a folder: appended or copied.
+    Filed { asker: Asker, member: MemberId, engine: EngineId, charge: Option<Charge> },
     /// The draft of a member that has left.
     Recovered { engine: EngineId, process: ProcessId, record: u128, charge: Charge },
     /// The draft of a member whose process shuts down fast.
@@ -136,6 +151,36 @@ pub(crate) struct Deleting {
     pub(crate) asker: Asker,
     pub(crate) engine: EngineId,
     pub(crate) entry: EntryId,
+}
+
+/// A message that is being flagged or moved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Changing {
+    pub(crate) asker: Asker,
+    pub(crate) engine: EngineId,
+    pub(crate) entry: EntryId,
+}
+
+/// A folder that is being made, renamed or removed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foldering {
+    pub(crate) asker: Asker,
+    pub(crate) engine: EngineId,
+    /// The folder that is renamed or removed.
+    pub(crate) folder: Option<(Folder, FolderChange)>,
+}
+
+/// After folders were looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AfterFolders {
+    Listed(Asker),
+    /// A folder that is being opened.
+    Opened {
+        asker: Asker,
+        member: MemberId,
+        store: u16,
+        folder: Folder,
+    },
 }
 
 /// A message that is being opened.
@@ -247,6 +292,12 @@ goes_on! {
     Updated: AfterUpdate;
     Hastened: Flushing;
     Removed: Deleting;
+    Flagged: Changing;
+    Moved: Changing;
+    FolderMade: Foldering;
+    Folders: AfterFolders;
+    Contents: Asker;
+    Hits: Asker;
     Setting: Asker;
     Messages: Asker;
     Found: Finding;
@@ -286,6 +337,18 @@ impl Broker {
             Then::Updated(after) => self.after_update(after, typed(result), turn),
             Then::Hastened(flushing) => self.hastened(flushing, typed(result), turn),
             Then::Removed(after) => self.deleted(after, typed(result), turn),
+            Then::Flagged(after) => self.flagged(after, typed(result), turn),
+            Then::Moved(after) => self.moved(after, typed(result), turn),
+            Then::FolderMade(after) => self.folder_made(after, typed(result), turn),
+            Then::Folders(after) => self.folders_read(after, typed(result), turn),
+            Then::Contents(asker) => {
+                let rows = |Contents { rows, next }| Reply::Contents { rows, next };
+                self.reply(asker, typed(result).map(rows), turn);
+            }
+            Then::Hits(asker) => {
+                let found = |Hits { rows, next, unindexed }| Reply::Found { rows, next, unindexed };
+                self.reply(asker, typed(result).map(found), turn);
+            }
             Then::Setting(asker) => {
                 let value = |Setting(value)| Reply::Setting(value);
                 self.reply(asker, typed(result).map(value), turn);
@@ -354,6 +417,9 @@ impl Broker {
             AfterDone::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
+            AfterDone::FolderChanged(after) => self.folder_changed(after, result, turn),
+            AfterDone::Told(session, place) => self.mailbox_told(session, place, result, turn),
+            AfterDone::Poked(session, place) => self.poked(session, place, result, turn),
             AfterDone::Reached(session, place, asked_by) => {
                 self.reach_answered((session, place), asked_by, &result, turn);
             }
@@ -385,6 +451,12 @@ impl Broker {
             AfterSave::Saved { asker, member, object, engine, record, charge } => {
                 self.peers.processes.accounts.give_back(charge);
                 self.saved(asker, (member, object), (engine, record), result, turn);
+            }
+            AfterSave::Filed { asker, member, engine, charge } => {
+                if let Some(charge) = charge {
+                    self.peers.processes.accounts.give_back(charge);
+                }
+                self.filed(asker, (member, engine), result, turn);
             }
             AfterSave::Recovered { engine, process, record, charge } => {
                 self.peers.processes.accounts.give_back(charge);

@@ -17,7 +17,7 @@
 //! | `ledger` | who pays for it |
 //! | `users` | which names are those of users of this host |
 //! | `loader` | profiles whose users only a directory service knows |
-//! | `notices` | the command that a profile has for notifications |
+//! | `commands` | the commands that profiles have for notifications and new mail |
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -37,6 +37,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod commands;
 mod deliveries;
 mod descriptors;
 mod detach;
@@ -47,7 +48,6 @@ mod last_exit;
 mod ledger;
 mod link;
 mod loader;
-mod notices;
 mod outbox;
 mod peer;
 mod platform;
@@ -66,6 +66,6 @@ pub use service::{Passed, take_passed};
 pub use socket::PassedError;
 pub use sundown_core::local::Users;
 pub use sundown_core::provider::ProviderSpec;
-pub use sundown_core::settings::Profile;
 pub use sundown_core::settings::TransportSpec;
+pub use sundown_core::settings::{MailboxSpec, Profile, Watching};
 pub use sundown_providers::{RESCUED, Registry};

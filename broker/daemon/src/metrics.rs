@@ -29,7 +29,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use sundown_core::{DEPARTURES, Figures, TransportFigures};
+use sundown_core::{DEPARTURES, Figures, MailboxFigures, TransportFigures};
 use sundown_protocol::reply::SubmissionState;
 
 pub use endpoint::Listen;
@@ -78,6 +78,10 @@ struct Seen {
     last_use: Family<Transport, Time>,
     last_success: Family<Transport, Time>,
     in_flight: Family<Transport, Gauge>,
+    mailbox_up: Family<Mailbox, Gauge>,
+    mailbox_watching: Family<Mailbox, Gauge>,
+    new_mail: Family<Profile, Counter>,
+    mirrored: Family<Profile, Counter>,
     limits: Family<Limit, Gauge>,
     used: Family<Limit, Gauge>,
 }
@@ -124,6 +128,12 @@ struct OfProfile {
 struct Transport {
     profile: String,
     transport: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Mailbox {
+    profile: String,
+    mailbox: String,
 }
 
 /// Seconds since 1970.
@@ -250,6 +260,14 @@ impl Seen {
         registry.register_with_unit(name, what, Unit::Seconds, seen.last_success.clone());
         let what = "Messages that a transport is handling";
         registry.register("transport_messages_in_flight", what, seen.in_flight.clone());
+        let what = "Whether a mailbox of a session works, 1 or 0";
+        registry.register("mailbox_up", what, seen.mailbox_up.clone());
+        let what = "Whether a mailbox notices new mail now, 1 or 0";
+        registry.register("mailbox_watching", what, seen.mailbox_watching.clone());
+        let what = "Changes that mailboxes have written into stores, by profile";
+        registry.register("mailbox_changes", what, seen.mirrored.clone());
+        let what = "Messages of which programs were told as new mail, by profile";
+        registry.register("new_mail", what, seen.new_mail.clone());
         registry.register("limit", "Limits of the settings", seen.limits.clone());
         let what = "How much of a limit the one uses who uses most of it";
         registry.register("limit_used", what, seen.used.clone());
@@ -285,11 +303,14 @@ impl Seen {
 
 impl Seen {
     fn copy_profiles(&self, figures: &Figures) {
-        // Transports come and go with profiles.
+        // Transports and mailboxes come and go with profiles.
         for family in [&self.up, &self.in_flight] {
             family.clear();
         }
         for family in [&self.last_use, &self.last_success] {
+            family.clear();
+        }
+        for family in [&self.mailbox_up, &self.mailbox_watching] {
             family.clear();
         }
         for (name, of) in &figures.profiles {
@@ -305,11 +326,22 @@ impl Seen {
             catch_up(&self.deferrals.get_or_create(&profile), of.deferrals);
             let age = of.oldest.map_or(0, |oldest| since(oldest).as_secs() as i64);
             self.oldest.get_or_create(&profile).set(age);
+            catch_up(&self.new_mail.get_or_create(&profile), of.new_mail);
+            catch_up(&self.mirrored.get_or_create(&profile), of.mirrored);
+            for (mailbox, of) in &of.mailboxes {
+                let label = Mailbox { profile: name.clone(), mailbox: mailbox.clone() };
+                self.copy_mailbox(&label, *of);
+            }
             for (transport, of) in &of.transports {
                 let label = Transport { profile: name.clone(), transport: transport.clone() };
                 self.copy_transport(&label, of);
             }
         }
+    }
+
+    fn copy_mailbox(&self, label: &Mailbox, of: MailboxFigures) {
+        self.mailbox_up.get_or_create(label).set(i64::from(of.works));
+        self.mailbox_watching.get_or_create(label).set(i64::from(of.watching));
     }
 
     fn copy_transport(&self, label: &Transport, of: &TransportFigures) {
@@ -372,6 +404,11 @@ mod tests {
             deferrals: 5,
             oldest: None,
             transports,
+            mailboxes: [("inbox", true), ("other", false)]
+                .map(|(name, works)| (name.to_owned(), MailboxFigures { works, watching: works }))
+                .into(),
+            new_mail: 4,
+            mirrored: 9,
         };
         Figures {
             connections: 3,
@@ -403,6 +440,11 @@ mod tests {
             "sundown_transport_up{profile=\"default\",transport=\"b\"} 0",
             "sundown_transport_last_success_timestamp_seconds{profile=\"default\",transport=\"a\"} 1795309231.5",
             "sundown_transport_messages_in_flight{profile=\"default\",transport=\"c\"} 0",
+            "sundown_mailbox_up{profile=\"default\",mailbox=\"inbox\"} 1",
+            "sundown_mailbox_up{profile=\"default\",mailbox=\"other\"} 0",
+            "sundown_mailbox_watching{profile=\"default\",mailbox=\"inbox\"} 1",
+            "sundown_mailbox_changes_total{profile=\"default\"} 9",
+            "sundown_new_mail_total{profile=\"default\"} 4",
             "sundown_members_left_total{reason=\"evicted\"} 4",
             "sundown_notifications_total 1",
             "sundown_start_time_seconds 1795309231",
@@ -421,7 +463,9 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
         let mut without = figures();
         without.profiles.get_mut("default").expect("it is there").transports.clear();
-        assert!(!metrics.text(&without, Format::Open).contains("transport_up{"), "it has gone");
+        without.profiles.get_mut("default").expect("it is there").mailboxes.clear();
+        let text = metrics.text(&without, Format::Open);
+        assert!(!text.contains("transport_up{") && !text.contains("mailbox_up{"), "they have gone");
     }
 
     #[test]

@@ -12,6 +12,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 #[link(name = "gcc_eh")]
 unsafe extern "C" {}
 
+/// The natural logarithm as C calls it. Full-text search in `SQLite` wants it, and with it in the program nothing loads libm at each
+/// start (decision 0031). A program without this function takes that of libm.
+// SAFETY: it has the name, the type and the meaning of C's `log`, so it can stand in its place everywhere.
+#[unsafe(no_mangle)]
+extern "C" fn log(x: f64) -> f64 {
+    libm::log(x)
+}
+
 /// The process at the other end of a socket, as a descriptor that becomes readable when it ends. `None` where the
 /// kernel does not know the option (before Linux 6.5). It also names a process of another pid namespace.
 pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {

@@ -22,15 +22,15 @@ use sundown_core::settings::BrokerFacts;
 use sundown_core::{Broker, ConnectionId, Effect, Event, Figures, ProcessKey, Returned, Stop};
 use sundown_protocol::Version;
 use sundown_protocol::hello::Hello;
-use sundown_protocol::reply::{End, FromBroker, Previous};
+use sundown_protocol::reply::{End, Previous};
 use sundown_providers::Registry;
 
+use crate::commands::{Command, Commands};
 use crate::descriptors::Descriptors;
 use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::link::Incoming;
 use crate::metrics::{self, Asking, Listen, Metrics};
-use crate::notices::Commands;
 use crate::outbox::TooSlow;
 use crate::running::RunningClock;
 use crate::service::{Manager, Passed};
@@ -119,7 +119,7 @@ pub struct Server {
     exit: LastExit,
     running: RunningClock,
     ends: Ends,
-    notices: Commands,
+    commands: Commands,
     locations: Locations,
     loaded: Loaded,
     pid: u32,
@@ -188,7 +188,7 @@ impl Server {
             exit,
             running,
             ends,
-            notices: Commands::default(),
+            commands: Commands::default(),
             locations,
             loaded,
             pid: facts.pid,
@@ -397,7 +397,7 @@ impl Server {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Answer { connection, request, result } => {
-                self.connections.send(connection, &FromBroker::Answer { id: request, result });
+                self.connections.answer(connection, request, result);
             }
             Effect::Notify { connection, notification } => {
                 self.connections.notify(connection, notification);
@@ -490,8 +490,12 @@ impl Server {
                 why,
                 "nobody knows whether a message arrived, so it is held: retry or abort it"
             ),
+            Effect::RunForMail { profile, command, entry, news } => {
+                let socket = self.locations.socket.display().to_string();
+                self.commands.run(Command::for_mail(profile, command, (entry, &news), socket));
+            }
             Effect::RunForNotice { profile, command, text } => {
-                self.notices.run(profile, command, text);
+                self.commands.run(Command::for_notice(profile, command, text));
             }
             Effect::LoadProfile { session, name } => {
                 self.arisen.extend(self.profiles.load(session, &name));
@@ -513,11 +517,19 @@ impl Server {
             if let Outcome::Answered(call, _) | Outcome::Withdrawn(call) = &outcome {
                 self.workers.over(*call);
             }
+            // A mailbox goes on when the broker has heard of what it wrote.
+            let mut taken = None;
             self.apply(match outcome {
+                Outcome::Mirrored(lane, changes, until) => {
+                    taken = Some(until);
+                    Event::StoreChanged { lane, changes }
+                }
+                Outcome::Said(lane, said) => Event::MailboxSaid { lane, said },
                 Outcome::Answered(call, result) => Event::Answered { call, result },
                 Outcome::Withdrawn(call) => Event::Withdrawn { call },
                 Outcome::Ended(lane) => Event::LaneEnded(lane),
             });
+            drop(taken);
         }
     }
 

@@ -30,8 +30,8 @@ use toml::Spanned;
 pub use accounts::{Accounts, AccountsError, Unlisted};
 pub use kinds::{KINDS, Key, Kind};
 pub use profile::{
-    KnownKinds, Places, ProfileError, RemoveError, load_profile, profile_files, profile_names,
-    remove_profile,
+    KnownKinds, Places, ProfileError, RemoveError, Serves, load_profile, profile_files,
+    profile_names, remove_profile,
 };
 pub use smtp::{is_loopback, valid_host};
 pub use source::{Position, SettingsError};

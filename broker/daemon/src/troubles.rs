@@ -11,6 +11,18 @@ pub(crate) fn of_provider(
 ) {
     let kind = provider_type.name();
     match news {
+        ProviderNews::Fails { trouble: Trouble::Unreachable, why }
+            if provider_type == ProviderType::Mailbox =>
+        {
+            tracing::warn!(
+                event = "mailbox-failing",
+                profile,
+                provider,
+                kind,
+                why,
+                "a mailbox does not work; new mail in it is not seen, and changes of its messages wait"
+            );
+        }
         ProviderNews::Fails { trouble: Trouble::Unreachable, why } => tracing::warn!(
             event = "transport-unreachable",
             profile,

@@ -20,16 +20,17 @@ use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
-    FastShutdown, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
-    StoreFacts, StoreWrite, TransportCall, Urgency,
+    FastShutdown, Mirror, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
+    StoreChange, StoreFacts, StoreWrite, TransportCall, Urgency,
 };
 use sundown_core::{Behalf, CallId, LaneId, LaneSpec};
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::SettingChange;
 use sundown_protocol::{Code, EntryId};
 use sundown_providers::{
-    AddressBookProvider, LeavingProcess, NothingToSave, Prepared, ProviderShutdown, Registry,
-    Reply, StoreProvider, StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, MailboxProvider, MailboxSupport, NothingToSave, Prepared,
+    ProviderShutdown, Registry, Reply, StoreProvider, StoreReader, Support, Sync,
+    TransportProvider,
 };
 
 /// How long a deferred submission may wait for company.
@@ -47,6 +48,10 @@ type Answer = Result<ProviderAnswer, ProviderError>;
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answered(CallId, Answer),
+    /// A mailbox has written into a store, by the lane of its writer. The mailbox waits until this was dropped.
+    Mirrored(LaneId, Vec<StoreChange>, Taken),
+    /// A mailbox says whether it works.
+    Said(LaneId, Result<(), ProviderError>),
     /// A call was taken back before its provider had begun it.
     Withdrawn(CallId),
     /// The worker's thread has ended.
@@ -85,6 +90,20 @@ enum Whoever {
     Core(CallId),
     /// A transport that saves something, and waits for it on its own thread. A store never waits for a transport.
     Transport(Sender<Answer>),
+    /// A mailbox that writes into this store, and waits for it on its own thread until the core has heard of it.
+    Mailbox(LaneId, Sender<Answer>),
+}
+
+/// Held while the core does not know yet what a mailbox has written. The mailbox goes on when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken(Option<Sender<Answer>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(Ok(ProviderAnswer::Done));
+        }
+    }
 }
 
 /// All workers.
@@ -115,6 +134,13 @@ impl Answers {
             let _ = match whom {
                 Whoever::Core(call) => self.sender.send(Outcome::Answered(call, answer)).is_ok(),
                 Whoever::Transport(sender) => sender.send(answer).is_ok(),
+                Whoever::Mailbox(lane, sender) => match answer {
+                    Ok(ProviderAnswer::Mirrored(changes)) => {
+                        let taken = Taken(Some(sender));
+                        self.sender.send(Outcome::Mirrored(lane, changes, taken)).is_ok()
+                    }
+                    other => sender.send(other).is_ok(),
+                },
             };
         }
         let _ = self.waker.wake();
@@ -143,6 +169,7 @@ struct OpenStore {
     reader: Box<dyn StoreReader>,
     /// Its writer's lane, as long as that is open.
     writer: Weak<Lane<Work>>,
+    lane: LaneId,
 }
 
 impl Stores {
@@ -175,6 +202,44 @@ impl Support for Stores {
             Ok(Err(error)) if sent => Err(error),
             _ => Err(not_open(uid)),
         }
+    }
+}
+
+/// What a mailbox uses.
+struct OfMailbox {
+    stores: Stores,
+    answers: Answers,
+    lane: LaneId,
+}
+
+impl MailboxSupport for OfMailbox {
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>, ProviderError> {
+        self.stores.store(uid)
+    }
+
+    fn mirror(&self, uid: u32, mirror: Mirror) -> Result<(), ProviderError> {
+        let open = {
+            let stores = self.stores.lock();
+            stores.get(&uid).and_then(|store| Some((store.writer.upgrade()?, store.lane)))
+        };
+        let (writer, lane) = open.ok_or_else(|| not_open(uid))?;
+        let (sender, answer) = bounded(1);
+        let (from, write) = (Whoever::Mailbox(lane, sender), StoreWrite::Mirror(Box::new(mirror)));
+        let provider = ProviderCall::Write(write);
+        let work = Work { from, behalf: Behalf::default(), provider, claim: None };
+        writer.send(work, Room::Exceed).map_err(|_| not_open(uid))?;
+        // The store's thread is not kept by this one.
+        drop(writer);
+        // A store that hangs is left behind, and its calls are dropped with it.
+        match answer.recv() {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(not_open(uid)),
+        }
+    }
+
+    fn say(&self, said: Result<(), ProviderError>) {
+        let _ = self.answers.sender.send(Outcome::Said(self.lane, said));
+        let _ = self.answers.waker.wake();
     }
 }
 
@@ -241,6 +306,17 @@ impl Workers {
                     Transport { desk, made, support, remake, deliveries },
                 );
             }
+            ProviderType::Mailbox => {
+                let made = make(&self.registry.mailboxes, &spec);
+                if made.as_ref().is_ok_and(|mailbox| mailbox.has_nothing_to_save()) {
+                    self.carefree.insert(lane, desk.clone());
+                }
+                let (stores, answers) = (self.stores.clone(), self.answers.clone());
+                let support: Arc<dyn MailboxSupport> =
+                    Arc::new(OfMailbox { stores, answers, lane });
+                let remake = maker(&self.registry.mailboxes, &spec);
+                self.begin(lane, "mailbox", &spec, Mailbox { desk, made, support, remake });
+            }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
                 if made.as_ref().is_ok_and(|book| book.has_nothing_to_save()) {
@@ -267,7 +343,7 @@ impl Workers {
         let opened = Lane::new(
             format!("store-write {}", spec.name),
             |way| {
-                let access = Access { desk, stores, way, hand_over, open: None };
+                let access = Access { desk, stores, way, lane, hand_over, open: None };
                 Box::new(Writer { access, made, remake })
             },
             &self.threads,
@@ -557,6 +633,50 @@ impl Worker<Work> for Transport {
     }
 }
 
+/// Calls a mailbox.
+struct Mailbox {
+    desk: Desk,
+    made: Made<dyn MailboxProvider>,
+    support: Arc<dyn MailboxSupport>,
+    remake: Maker<dyn MailboxProvider>,
+}
+
+impl Worker<Work> for Mailbox {
+    fn serve(&mut self, work: Work, _: &Receiver<Work>) {
+        let Self { desk, made, support, remake } = self;
+        if !work.begin() {
+            return desk.answers.withdrawn(&work);
+        }
+        if is_shutdown(&work) {
+            let answer =
+                desk.shutdown_call(&work, || made.as_mut().ok().and_then(|m| m.shutdown()));
+            return desk.answers.send([(work.from, answer)]);
+        }
+        let (slip, provider) = Slip::of(work, desk);
+        if provider == ProviderCall::Renew {
+            *made = remake();
+        }
+        let mailbox = match made {
+            Ok(mailbox) => mailbox.as_mut(),
+            Err(error) => return slip.hand_in(Err(error.clone())),
+        };
+        // A provider that panics drops the slip, which answers for it.
+        let _ = catch_unwind(AssertUnwindSafe(move || {
+            let done = |()| ProviderAnswer::Done;
+            match provider {
+                ProviderCall::Logon | ProviderCall::Renew => {
+                    slip.hand_in(mailbox.logon(Arc::clone(support)).map(done));
+                }
+                ProviderCall::Logoff => slip.hand_in(mailbox.logoff().map(done)),
+                ProviderCall::Mailbox(call) => {
+                    mailbox.call(call, Reply::new(move |answer| slip.hand_in(answer.map(done))));
+                }
+                _ => slip.hand_in(Err(misdirected())),
+            }
+        }));
+    }
+}
+
 /// Calls an address book.
 struct AddressBook {
     desk: Desk,
@@ -696,6 +816,7 @@ struct Access {
     stores: Stores,
     /// The writer's own lane.
     way: Weak<Lane<Work>>,
+    lane: LaneId,
     hand_over: Sender<Box<dyn StoreReader>>,
     /// The store's number while it is open, and how many have it open.
     open: Option<(u32, usize)>,
@@ -822,7 +943,8 @@ impl Access {
         if sessions == 0 {
             self.tell_of_queue(&facts);
             let reader = store.reader()?;
-            let open = OpenStore { reader: reader.another()?, writer: self.way.clone() };
+            let (writer, lane) = (self.way.clone(), self.lane);
+            let open = OpenStore { reader: reader.another()?, writer, lane };
             self.stores.lock().insert(facts.uid, open);
             let _ = self.hand_over.send(reader);
         }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use sundown_core::settings::{Limits, Profile, Shutdown};
-use sundown_daemon::settings::{Accounts, KINDS, KnownKinds, Places, load_profile, load_settings};
+use sundown_daemon::settings::{
+    Accounts, KINDS, KnownKinds, Places, Serves, load_profile, load_settings,
+};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -27,6 +29,7 @@ fn load(root: &Path, text: &str) -> Profile {
         data: PathBuf::from("/data"),
         home: Some(PathBuf::from("/home/anna")),
         user: "anna".into(),
+        serves: Serves::User,
         hostname: "localhost".into(),
         mailname: "/nonexistent/mailname".into(),
         kinds: KnownKinds::default(),
@@ -67,6 +70,7 @@ fn the_profiles_on_the_page_are_right() {
             assert_eq!(profile.address_books, default.address_books, "the defaults on the page");
             assert_eq!(profile.queue, default.queue, "the defaults on the page");
             assert_eq!(profile.access, default.access, "the defaults on the page");
+            assert_eq!(profile.mailboxes, default.mailboxes, "the defaults on the page");
             let provider = |p: &Profile| p.transports[0].provider.clone();
             assert_eq!(provider(&profile), provider(&default), "the defaults on the page");
         }

@@ -2,10 +2,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, flock};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
@@ -87,6 +88,18 @@ impl FileId {
     /// That of what a path leads to.
     pub fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|found| Self::from(&found))
+    }
+
+    /// That of an open file.
+    pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
+        let found = rustix::fs::fstat(file)?;
+        Ok(Self { device: found.st_dev, inode: found.st_ino })
+    }
+
+    /// That of a name in a directory. A link is not followed.
+    pub(crate) fn of_entry(dir: impl AsFd, name: &[u8]) -> io::Result<Self> {
+        let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Self { device: found.st_dev, inode: found.st_ino })
     }
 
     /// Whether a path leads to this file, as far as that can be said: a directory that cannot be looked into hides what is in it

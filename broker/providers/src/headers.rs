@@ -90,6 +90,13 @@ impl<'a> Head<'a> {
         self.shown("to", is_plain_address, |message| message.to().map(|to| listed(to, short)))
     }
 
+    /// `Date`, in milliseconds since 1970; `None` if it is missing, no date, or before 1970.
+    pub fn date(&self) -> Option<u64> {
+        let value = value_in_one_line(self.field("date")?)?;
+        let date = DateTime::parse_rfc822(value.trim())?;
+        u64::try_from(date.to_timestamp()).ok()?.checked_mul(1000)
+    }
+
     /// Which needed fields are not there.
     pub fn missing(&self) -> Vec<Needed> {
         Needed::ALL.into_iter().filter(|needed| self.field(needed.name()).is_none()).collect()

@@ -1,4 +1,4 @@
-//! Providers: the three kinds of services that a mail session logs on to, and the built-in ones.
+//! Providers: the four kinds of services that a mail session logs on to, and the built-in ones.
 //!
 //! A provider is called from one thread at a time and may block it: no other work waits for that thread. A transport answers
 //! through a [`Reply`], possibly later and from a thread of its own. A provider does not decide *when* it is called: the core does,
@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | store | [`StoreProvider`] | [`sqlite`] |
 //! | transport | [`TransportProvider`] | [`maildir`], [`smtp`], which speaks LMTP, too, [`pipe`] |
+//! | mailbox | [`MailboxProvider`] | [`maildir`] |
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To add a provider, implement its trait and enter a constructor into a [`Registry`] under the word that profiles use for `kind`.
@@ -20,8 +21,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use sundown_core::provider::{
-    AddressCall, AskedBy, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Transmission, TransportFacts,
+    AddressCall, AskedBy, MailboxCall, Mirror, Outcome, ProviderAnswer, ProviderError,
+    ProviderSpec, RecipientResult, StoreFacts, StoreRead, StoreWrite, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -40,6 +41,7 @@ pub mod pipe;
 pub mod program;
 mod rescue;
 pub mod runtime;
+pub mod search;
 pub mod smtp;
 pub mod sqlite;
 pub mod users;
@@ -232,6 +234,52 @@ pub struct Prepared {
     pub refused: Vec<RecipientResult>,
 }
 
+/// What a mailbox uses of the broker. All of it may be called from any thread.
+pub trait MailboxSupport: Send + std::marker::Sync {
+    /// A reader of the session's store with this number.
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>>;
+
+    /// Writes into that store what the mailbox has seen or done, and waits until everybody whom it concerns was told. A mailbox
+    /// writes slices of at most [`SLICE`] changes, so that programs do not wait for it.
+    fn mirror(&self, uid: u32, mirror: Mirror) -> Result<()>;
+
+    /// Says that the mailbox works, or why it does not. It is shown in `status`, and logged once.
+    fn say(&self, said: Result<()>);
+}
+
+/// The most changes of one [`Mirror`].
+pub const SLICE: usize = 32;
+
+/// Receives messages: keeps a store and an account or a directory alike. The founding texts count this among the work of a transport.
+/// There is one object for each session and configured mailbox.
+///
+/// Its calls are answered at once: the work is done on a thread of its own, so that a mailbox that waits for a network or a disk holds
+/// up neither a shutdown nor a logoff.
+pub trait MailboxProvider: Send {
+    /// Prepares for a session. It does not watch yet.
+    fn logon(&mut self, support: Arc<dyn MailboxSupport>) -> Result<()>;
+
+    /// Makes a call. [`MailboxCall::Changed`] is answered when what was pending is carried out or cannot be now, and
+    /// [`MailboxCall::Validate`] when everything was looked at, both possibly later. The others are answered at once.
+    fn call(&mut self, call: MailboxCall, reply: Reply<()>);
+
+    /// Ends the session. What is pending stays in the store. An error changes nothing (PLOG-5).
+    fn logoff(&mut self) -> Result<()>;
+
+    /// Its shutdown interface, if it has one (`QueryInterface` for `IMAPIProviderShutdown`). Without it, fast shutdown is refused
+    /// to every process that uses the provider, unless the settings say `opt-out`.
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        None
+    }
+
+    /// Whether it supports fast shutdown and then has nothing of its own to save, like [`NothingToSave`]. It is called on a new
+    /// object. If true, none of the three calls of a fast shutdown is made: [`MailboxCall::Rest`] tells the mailbox when the last
+    /// process of its session has given notice or left.
+    fn has_nothing_to_save(&self) -> bool {
+        false
+    }
+}
+
 /// Resolves people and lists (`IABProvider` and `IABLogon` in one). There is one object for each session and configured address
 /// book.
 pub trait AddressBookProvider: Send {
@@ -341,6 +389,8 @@ pub struct Registry {
     pub stores: HashMap<String, Constructor<dyn StoreProvider>>,
     /// Transports by kind.
     pub transports: HashMap<String, Constructor<dyn TransportProvider>>,
+    /// Mailboxes by kind.
+    pub mailboxes: HashMap<String, Constructor<dyn MailboxProvider>>,
     /// Address books by kind.
     pub address_books: HashMap<String, Constructor<dyn AddressBookProvider>>,
     /// Where providers may keep what lasts as long as the machine runs. The broker sets it before it makes the first provider.
@@ -380,6 +430,12 @@ impl Registry {
             let smtp = smtp::Smtp::new(spec, &destinations, &dots)?;
             Ok(Box::new(smtp) as Box<dyn TransportProvider>)
         });
+        let desks = Arc::default();
+        let mailbox: Constructor<dyn MailboxProvider> = Arc::new(move |spec| {
+            let mailbox = maildir::MaildirMailbox::new(spec, &desks)?;
+            Ok(Box::new(mailbox) as Box<dyn MailboxProvider>)
+        });
+        registry.mailboxes.insert("maildir".into(), mailbox);
         registry.transports.insert("smtp".into(), Arc::clone(&smtp));
         registry.transports.insert("lmtp".into(), smtp);
         registry.transports.insert("pipe".into(), pipe);

@@ -6,6 +6,7 @@
 //! is kept in a file inside. If the directory is the same, and the name is too recent to have been removed from `tmp`, the message
 //! counts as handed over. Otherwise its outcome is unknown.
 
+mod mailbox;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,8 @@ use crate::{
     results,
 };
 
+pub use self::mailbox::{Desks, MaildirMailbox};
+pub(crate) use self::mailbox::{filed_as, locate, open, own_name, stage, stage_again};
 pub use self::users::UserMaildirs;
 
 /// The age at which another program's file in `tmp` is removed, as Maildir's description says.

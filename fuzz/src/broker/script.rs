@@ -7,6 +7,9 @@ use sundown_core::settings::{
     FastShutdownBehavior, Linger, OnUnknown, Settings, SharedLogoff, Shutdown,
 };
 use sundown_core::{ConnectionId, Event, Stop};
+use sundown_protocol::folder::{
+    Bookmark, Column, Direction, Filter, Flags, Key, Marks, Role, Sort,
+};
 use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon,
@@ -19,7 +22,7 @@ use sundown_protocol::{
 
 use super::fakes::Step;
 use super::{OWNER, World, key, small_limits};
-use crate::provider::Outcome;
+use crate::provider::{MirrorChange, Outcome, Spot};
 
 /// As many steps as one script has at most.
 const STEPS: usize = 300;
@@ -132,6 +135,16 @@ fn step(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
             world.wire.steps.entry(address).or_default().push_back(*script.choose(&steps)?);
         }
         16 => rare(world, script)?,
+        27 => mirror(world, script)?,
+        28 => world.mailbox_says(script.arbitrary()?),
+        29..=31 => {
+            if let Some(connection) = a_connection(world, script)? {
+                let member = a_member(world, connection, script)?;
+                let object = an_object(world, member, script)?;
+                let request = about_folders(world, (member, object), script)?;
+                world.ask(connection, request, None);
+            }
+        }
         _ => {
             if let Some(connection) = a_connection(world, script)? {
                 let request = a_request(world, connection, script)?;
@@ -166,6 +179,100 @@ fn rare(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
         _ => world.apply(Event::Measure),
     }
     Ok(())
+}
+
+/// A mailbox has seen something.
+fn mirror(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
+    let profile = *script.choose(&["default", "work"])?;
+    let dirs = ["", "work"];
+    let mut changes = Vec::new();
+    for _ in 0..script.int_in_range(1..=3)? {
+        let dir = (*script.choose(&dirs)?).to_owned();
+        let name = script.int_in_range(0..=9)?.to_string();
+        let (spot, marks) =
+            (Spot { dir: dir.clone(), name: name.clone() }, Marks(script.int_in_range(0..=63)?));
+        changes.push(match script.int_in_range(0..=6)? {
+            0 | 1 => {
+                let (news, facts) = (script.arbitrary()?, Box::default());
+                MirrorChange::Found { spot, marks, news, facts }
+            }
+            2 => MirrorChange::Marked { spot, marks },
+            3 => {
+                let to = Spot { dir: (*script.choose(&dirs)?).to_owned(), name: name + "x" };
+                MirrorChange::Moved { from: spot, to, marks }
+            }
+            4 => MirrorChange::Vanished { spot },
+            5 => {
+                let role = *script.choose(&[None, Some(Role::Sent), Some(Role::Junk)])?;
+                MirrorChange::Folder { dir, parent: None, name, role }
+            }
+            _ => MirrorChange::FolderGone { dir },
+        });
+    }
+    world.mailbox_writes(profile, changes);
+    Ok(())
+}
+
+/// Folders, flags and what is in folders.
+fn about_folders(
+    world: &World,
+    (member, object): (MemberId, ObjectId),
+    script: &mut Unstructured<'_>,
+) -> Result<Request> {
+    let store = u16::from(script.ratio(1, 8)?);
+    let numbers = [0, 1, 2, 3, 4, 16, 17, 18, u32::MAX];
+    let folder = Folder(*script.choose(&numbers)?);
+    let other = Folder(*script.choose(&numbers)?);
+    let parent = if script.arbitrary()? { None } else { Some(other) };
+    let entry = an_entry(world, script)?;
+    let key = SubmitKey(script.int_in_range(0..=255)?);
+    let name = (*script.choose(&["work", "play", "", "a\nb", "Größe"])?).to_owned();
+    let limit = *script.choose(&[0, 1, 3, u32::MAX])?;
+    let keywords = *script.choose(&["", "$work", "a b", "Read"])?;
+    let keywords: Vec<_> =
+        [keywords].into_iter().filter(|k| !k.is_empty()).map(str::to_owned).collect();
+    let flags = Flags { marks: Marks(script.int_in_range(0..=127)?), keywords };
+    Ok(match script.int_in_range(0..=10)? {
+        0 => Request::Folders { member, store, after: parent, limit },
+        1 => Request::MakeFolder { member, store, parent, name },
+        2 => Request::RenameFolder { member, store, folder, name },
+        3 => Request::RemoveFolder { member, store, folder },
+        4 => {
+            let by = *script.choose(&Column::ALL)?;
+            let direction = *script.choose(&[Direction::Ascending, Direction::Descending])?;
+            let only = Filter { with: Marks(script.int_in_range(0..=3)?), without: Marks(0) };
+            let key = match script.int_in_range(0..=2)? {
+                0 => Key::Number(script.arbitrary()?),
+                1 => Key::Text("k".repeat(script.int_in_range(0..=400)?)),
+                _ => Key::Text("Größe".into()),
+            };
+            let after = Bookmark { key, order: script.arbitrary()? };
+            let after = if script.arbitrary()? { None } else { Some(after) };
+            Request::Contents { member, object, sort: Sort { by, direction }, only, after, limit }
+        }
+        5 => Request::SetFlags { member, entry, add: Box::new(flags), remove: Box::default() },
+        6 => Request::SetFlags { member, entry, add: Box::default(), remove: Box::new(flags) },
+        7 => Request::Move { member, entry, to: folder },
+        8 => Request::Copy { member, key, entry, to: folder },
+        9 => {
+            let received = if script.arbitrary()? { None } else { Some(script.arbitrary()?) };
+            let content = content(script)?;
+            Request::Append {
+                member,
+                key,
+                store,
+                folder,
+                content,
+                flags: Box::new(flags),
+                received,
+            }
+        }
+        _ => {
+            let words = "hello ".repeat(script.int_in_range(0..=900)?);
+            let after = script.int_in_range(0..=9)?;
+            Request::Search { member, store, words, folder: parent, after, limit }
+        }
+    })
 }
 
 fn a_connection(world: &World, script: &mut Unstructured<'_>) -> Result<Option<ConnectionId>> {
@@ -253,7 +360,7 @@ fn a_request(
     let member = a_member(world, connection, script)?;
     let object = an_object(world, member, script)?;
     let entry = an_entry(world, script)?;
-    let folder = *script.choose(&Folder::ALL)?;
+    let folder = *script.choose(&Folder::BUILT_IN)?;
     let store = u16::from(script.ratio(1, 8)?);
     let token = Token(script.int_in_range(0..=2)?);
     Ok(match script.int_in_range(0..=42)? {
@@ -284,7 +391,8 @@ fn a_request(
         9..=12 => {
             let what = match script.int_in_range(0..=5)? {
                 0 => Opening::Store(store),
-                1 | 2 => Opening::Folder(store, folder),
+                1 => Opening::Folder(store, folder),
+                2 => Opening::Folder(store, Folder(script.int_in_range(3..=18)?)),
                 3 => Opening::Message(entry),
                 4 => Opening::AddressBook,
                 _ => Opening::StatusTable,
@@ -394,11 +502,13 @@ fn a_request(
             Request::Queue { profile, action }
         }
         40 => {
-            let provider = (*script.choose(&["relay", "store", "people", "none"])?).to_owned();
+            let provider =
+                (*script.choose(&["relay", "store", "people", "account", "none"])?).to_owned();
             let kinds = [
                 Resource::TransportProvider,
                 Resource::StoreProvider,
                 Resource::AddressBookProvider,
+                Resource::Mailbox,
                 Resource::Spooler,
             ];
             Request::ValidateState { member, kind: *script.choose(&kinds)?, provider }
@@ -420,7 +530,7 @@ fn a_request(
                 let logon = Logon { profile: Some(a_profile(script)?), flags: LogonFlags(0) };
                 Request::Return { logon, tag, told: script.arbitrary()? }
             }
-            6 => Request::DeleteFrom { member, entry, from: *script.choose(&Folder::ALL)? },
+            6 => Request::DeleteFrom { member, entry, from: *script.choose(&Folder::BUILT_IN)? },
             4 | 5 => Request::Ticket { shown: Some(a_ticket(script, world)?) },
             _ => match script.int_in_range(0..=2)? {
                 0 => Request::Reload { profile: a_profile(script)? },

@@ -3,7 +3,12 @@
 //! A new variant does not compile here until it is named; named and without a sample it fails the golden test.
 
 use serde::Serialize;
-use sundown_protocol::notification::{Departure, EndReason, LeaveReason, TableChange};
+use sundown_protocol::folder::{
+    Bookmark, Column, ContentsRow, Direction, Filter, Flags, FolderRow, Key, Marks, Role, Sort,
+};
+use sundown_protocol::notification::{
+    Arrival, Departure, EndReason, FolderChange, LeaveReason, TableChange,
+};
 use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LastOutcome, LimitStatus,
     LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place, Previous, ProfileInUse,
@@ -42,21 +47,29 @@ names!(REQUESTS, request_name, Request:
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
     Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..},
-    Health {..}, Reload {..}, MessageId {..});
+    Health {..}, Reload {..}, MessageId {..},
+    Folders {..}, MakeFolder {..}, RenameFolder {..}, RemoveFolder {..}, Contents {..}, SetFlags {..}, Move {..},
+    Copy {..}, Append {..}, Search {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
     Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..},
-    Health {..}, Reloaded {..}, MessageId {..});
+    Health {..}, Reloaded {..}, MessageId {..},
+    Folders {..}, Made {..}, Contents {..}, Flags {..}, Found {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
-    Ticket {..}, Session {..}, MembersLeft {..});
+    Ticket {..}, Session {..}, MembersLeft {..}, Arrived {..}, Folder {..});
 names!(FROM_BROKER, from_broker_name, FromBroker: Answer {..}, Notify {..}, Goodbye {..});
 names!(SOURCES, source_name, AdviseSource: Session {..}, Object {..});
 names!(OPENINGS, opening_name, Opening:
     Store {..}, Folder {..}, Message {..}, AddressBook {..}, StatusTable {..});
-names!(FOLDERS, folder_name, Folder: Inbox {..}, Outbox {..}, Sent {..}, Drafts {..}, Deleted {..});
+names!(ROLES, role_name, Role: Inbox {..}, Outbox {..}, Sent {..}, Drafts {..}, Deleted {..}, Junk {..},
+    Archive {..}, All {..});
+names!(COLUMNS, column_name, Column: Received {..}, Date {..}, From {..}, Subject {..}, Size {..});
+names!(DIRECTIONS, direction_name, Direction: Ascending {..}, Descending {..});
+names!(KEYS, key_name, Key: Number {..}, Text {..});
+names!(FOLDER_CHANGES, folder_change_name, FolderChange: Made {..}, Renamed {..}, Removed {..});
 names!(READS, read_name, ReadSource: Entry {..}, Object {..});
 names!(DURABILITIES, durability_name, Durability: Durable {..}, Deferred {..});
 names!(CONTENTS, content_name, Content: Inline {..}, Uploaded {..});
@@ -75,7 +88,7 @@ names!(GRANTED, granted_name, Granted: Message {..}, Folder {..});
 names!(TABLES, table_name, TableRows: Messages {..}, Addresses {..}, Status {..});
 names!(RESOURCES, resource_name, Resource:
     Subsystem {..}, Spooler {..}, AddressBook {..}, TransportProvider {..}, AddressBookProvider {..},
-    StoreProvider {..});
+    StoreProvider {..}, Mailbox {..});
 names!(STATES, state_name, SubmissionState:
     Accepted {..}, Held {..}, Queued {..}, Transmitting {..}, Deferred {..}, Unknown {..}, Sent {..}, Bounced {..},
     Aborted {..});
@@ -86,6 +99,9 @@ names!(END_REASONS, end_reason_name, EndReason: SharedLogoff {..}, BrokerStopped
 names!(LEAVE_REASONS, leave_reason_name, LeaveReason:
     LoggedOff {..}, FastShutdown {..}, Disconnected {..}, Evicted {..}, BrokerStopped {..});
 
+/// The folders of every store. Folders are numbers; these had tags of an enum before version 4, with the same bytes.
+const FOLDERS: &[&str] = &["Inbox", "Outbox", "Sent", "Drafts", "Deleted"];
+
 /// Every enum of the wire with all its variants.
 pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("Request", REQUESTS),
@@ -95,6 +111,11 @@ pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("AdviseSource", SOURCES),
     ("Opening", OPENINGS),
     ("Folder", FOLDERS),
+    ("Role", ROLES),
+    ("Column", COLUMNS),
+    ("Direction", DIRECTIONS),
+    ("Key", KEYS),
+    ("FolderChange", FOLDER_CHANGES),
     ("ReadSource", READS),
     ("Durability", DURABILITIES),
     ("Content", CONTENTS),
@@ -126,7 +147,8 @@ const MEMBER: MemberId = MemberId(7);
 const OBJECT: ObjectId = ObjectId { place: 3, generation: 1 };
 const ENTRY: EntryId =
     EntryId { store: 0x0102_0304, record: 0x1122_3344_5566_7788_99AA_BBCC_DDEE_FF00 };
-const PLACE: Place = Place { entry: ENTRY, folder: Folder::Inbox };
+const FOLDER: Folder = Folder(Folder::FIRST_OTHER);
+const PLACE: Place = Place { entry: ENTRY, folder: Folder::INBOX };
 
 fn peer() -> Peer {
     Peer { pid: 4242, program: "tray".into() }
@@ -142,7 +164,7 @@ pub(crate) fn requests() -> Vec<Request> {
             events: Events::CRITICAL_ERROR | Events::EXTENDED,
         },
         Request::Unadvise { member: MEMBER, advise: AdviseId(1) },
-        Request::Open { member: MEMBER, what: Opening::Folder(0, Folder::Outbox) },
+        Request::Open { member: MEMBER, what: Opening::Folder(0, Folder::OUTBOX) },
         Request::Release { member: MEMBER, object: OBJECT },
         Request::List { member: MEMBER, object: OBJECT, after: 0, limit: 100 },
         Request::Read { member: MEMBER, source: ReadSource::Entry(ENTRY), offset: 0 },
@@ -204,7 +226,7 @@ pub(crate) fn requests() -> Vec<Request> {
             tag: SessionTag(ENTRY.record),
             told: true,
         },
-        Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
+        Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::INBOX },
         Request::StatusPage { after: CURSOR },
         Request::SubmitVia {
             submit: Box::new(Submit {
@@ -225,7 +247,78 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Health { after: SessionId(7) },
         Request::Reload { profile: "work".into() },
         Request::MessageId { entry: ENTRY },
+        Request::Folders { member: MEMBER, store: 0, after: Some(FOLDER), limit: 100 },
+        Request::MakeFolder { member: MEMBER, store: 0, parent: Some(FOLDER), name: "Bo".into() },
+        Request::RenameFolder { member: MEMBER, store: 0, folder: FOLDER, name: "Cleo".into() },
+        Request::RemoveFolder { member: MEMBER, store: 0, folder: FOLDER },
+        Request::Contents {
+            member: MEMBER,
+            object: OBJECT,
+            sort: Sort::NEWEST,
+            only: Filter::UNREAD,
+            after: Some(bookmark()),
+            limit: 200,
+        },
+        Request::SetFlags {
+            member: MEMBER,
+            entry: ENTRY,
+            add: Box::new(flags()),
+            remove: Box::new(Flags { marks: Marks::ANSWERED, keywords: Vec::new() }),
+        },
+        Request::Move { member: MEMBER, entry: ENTRY, to: FOLDER },
+        Request::Copy { member: MEMBER, key: SubmitKey(1), entry: ENTRY, to: FOLDER },
+        Request::Append {
+            member: MEMBER,
+            key: SubmitKey(1),
+            store: 0,
+            folder: FOLDER,
+            content: Content::Inline(Blob(b"Hi\n".to_vec())),
+            flags: Box::new(flags()),
+            received: Some(1_000),
+        },
+        Request::Search {
+            member: MEMBER,
+            store: 0,
+            words: "hello".into(),
+            folder: Some(Folder::INBOX),
+            after: 0,
+            limit: 50,
+        },
     ]
+}
+
+fn flags() -> Flags {
+    Flags { marks: Marks::READ, keywords: vec!["$work".into()] }
+}
+
+fn bookmark() -> Bookmark {
+    Bookmark { key: Key::Number(1_000), order: 9 }
+}
+
+fn contents_row() -> ContentsRow {
+    ContentsRow {
+        entry: ENTRY,
+        folder: FOLDER,
+        subject: "Hi".into(),
+        from: "anna@host".into(),
+        to: "bo@localhost".into(),
+        date: Some(900),
+        size: 3,
+        received: 1_000,
+        flags: flags(),
+        recovered: false,
+    }
+}
+
+fn folder_row() -> FolderRow {
+    FolderRow {
+        folder: FOLDER,
+        parent: Some(Folder::INBOX),
+        name: "Bo".into(),
+        role: Some(Role::Archive),
+        total: 3,
+        unread: 1,
+    }
 }
 
 /// One of each result of a reload.
@@ -283,7 +376,7 @@ fn status() -> Status {
             references: vec![ReferenceStatus {
                 granter: MEMBER,
                 holder: peer(),
-                granted: Granted::Folder(Folder::Inbox),
+                granted: Granted::Folder(Folder::INBOX),
             }],
         }],
         queue: [0, 1, 2, 3, 4, 5, 6, 7, 8],
@@ -354,7 +447,7 @@ fn tables() -> Vec<TableRows> {
     ]
 }
 
-fn replies() -> Vec<Reply> {
+pub(crate) fn replies() -> Vec<Reply> {
     vec![
         Reply::Done,
         Reply::LoggedOn(LoggedOn {
@@ -392,6 +485,11 @@ fn replies() -> Vec<Reply> {
         Reply::Health { sessions: vec![health()], next: Some(SessionId(7)), requests: Some(5) },
         Reply::Reloaded(Reloaded { sessions: 2, result: reloads().remove(2) }),
         Reply::MessageId(Some("<1@host>".into())),
+        Reply::Folders { rows: vec![folder_row()], next: Some(FOLDER) },
+        Reply::Made(FOLDER),
+        Reply::Contents { rows: vec![contents_row()], next: Some(bookmark()) },
+        Reply::Flags(flags()),
+        Reply::Found { rows: vec![contents_row()], next: Some(9), unindexed: 2 },
     ]
 }
 
@@ -406,7 +504,7 @@ pub(crate) fn events() -> Vec<Event> {
         Event::NewMail(PLACE),
         Event::Created(PLACE),
         Event::Modified(PLACE),
-        Event::Moved(PLACE, Folder::Drafts),
+        Event::Moved(PLACE, Folder::DRAFTS),
         Event::Deleted(PLACE),
         Event::Table { object: OBJECT, change: TableChange::Reload },
         Event::MemberLeft { member: MEMBER, reason: LeaveReason::LoggedOff },
@@ -421,6 +519,12 @@ pub(crate) fn events() -> Vec<Event> {
             Departure { member: MEMBER, reason: LeaveReason::Disconnected },
             Departure { member: MemberId(9), reason: LeaveReason::Evicted },
         ]),
+        Event::Arrived(Box::new(Arrival {
+            place: PLACE,
+            from: "anna@host".into(),
+            subject: "Hi".into(),
+        })),
+        Event::Folder { store: ENTRY.store, folder: FOLDER, change: FolderChange::Renamed },
     ]
 }
 
@@ -454,13 +558,23 @@ fn parts() -> Vec<Line> {
         opening_name,
         [
             Opening::Store(1),
-            Opening::Folder(0, Folder::Sent),
+            Opening::Folder(0, Folder::SENT),
             Opening::Message(ENTRY),
             Opening::AddressBook,
             Opening::StatusTable,
         ]
     );
-    add!("Folder", folder_name, Folder::ALL);
+    let folders = Folder::BUILT_IN.iter().zip(FOLDERS);
+    lines.extend(folders.map(|(folder, name)| line("Folder", name, folder)));
+    add!("Role", role_name, Role::ALL);
+    add!("Column", column_name, Column::ALL);
+    add!("Direction", direction_name, [Direction::Ascending, Direction::Descending]);
+    add!("Key", key_name, [Key::Number(1_000), Key::Text("hi".into())]);
+    add!(
+        "FolderChange",
+        folder_change_name,
+        [FolderChange::Made, FolderChange::Renamed, FolderChange::Removed]
+    );
     add!("ReadSource", read_name, [ReadSource::Entry(ENTRY), ReadSource::Object(OBJECT)]);
     add!("Durability", durability_name, [Durability::Durable, Durability::Deferred]);
     add!(
@@ -514,7 +628,7 @@ fn parts() -> Vec<Line> {
             FaultDetail::Entries(vec![ENTRY]),
         ]
     );
-    add!("Granted", granted_name, [Granted::Message(ENTRY), Granted::Folder(Folder::Sent)]);
+    add!("Granted", granted_name, [Granted::Message(ENTRY), Granted::Folder(Folder::SENT)]);
     add!("TableRows", table_name, tables());
     add!(
         "Resource",
@@ -526,6 +640,7 @@ fn parts() -> Vec<Line> {
             Resource::TransportProvider,
             Resource::AddressBookProvider,
             Resource::StoreProvider,
+            Resource::Mailbox,
         ]
     );
     add!("SubmissionState", state_name, SubmissionState::ALL);

@@ -282,7 +282,7 @@ fn provider_name(text: &str) -> String {
 
 /// A text of a file as a terminal may show it.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(400).collect()
+    crate::safe::line(text).chars().take(400).collect()
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -4,5 +4,6 @@
 pub(crate) mod arriving;
 pub(crate) mod calling;
 pub(crate) mod leaving;
+pub(crate) mod receiving;
 pub(crate) mod sending;
 pub(crate) mod working;

@@ -16,7 +16,7 @@ pub enum Pattern {
     Domain(String),
     /// `*.example.org`: every domain below that one.
     Below(String),
-    /// `anna@example.org`: that address.
+    /// `anna@example.org`: that address; `anna`: that address without a domain.
     Address(String),
     /// Every address with a domain that is neither `localhost` nor the host with this name. No `accept` spells it.
     Elsewhere(String),
@@ -55,6 +55,25 @@ impl Pattern {
         }
     }
 
+    /// The pattern of an address that somebody owns: `anna@example.org`; `*@example.org`, all of a domain; or `anna`, a name without
+    /// a domain. A domain alone is none.
+    ///
+    /// ```
+    /// use sundown_core::address::Pattern;
+    ///
+    /// let own = Pattern::own("anna").unwrap();
+    /// assert!(own.takes("Anna") && !own.takes("anna@example.org"));
+    /// assert!(Pattern::own("*@example.org").unwrap().takes("sales@example.org"));
+    /// assert_eq!(Pattern::own("*"), None);
+    /// ```
+    pub fn own(text: &str) -> Option<Self> {
+        if text.contains('@') {
+            return Self::parse(text);
+        }
+        let name = text.to_lowercase();
+        (name != "*" && split(&name).is_ok()).then_some(Self::Address(name))
+    }
+
     fn is_domain(&self) -> bool {
         matches!(self, Self::Domain(_) | Self::Below(_))
     }
@@ -68,10 +87,12 @@ impl Pattern {
             Self::NoDomain => domain.is_empty(),
             Self::Domain(wanted) => is(wanted),
             Self::Below(suffix) => is_below(&canonical(domain), suffix),
-            Self::Address(wanted) => wanted.rsplit_once('@').is_some_and(|(wanted, at)| {
+            Self::Address(wanted) => {
+                let (wanted, at) = wanted.rsplit_once('@').unwrap_or((wanted, ""));
+                let is_there = if at.is_empty() { domain.is_empty() } else { is(at) };
                 // An address that was typed in a profile is meant in any case.
-                is(at) && (same(mailbox, wanted) || mailbox.to_lowercase() == wanted)
-            }),
+                is_there && (same(mailbox, wanted) || mailbox.to_lowercase() == wanted)
+            }
             Self::Elsewhere(host) => !domain.is_empty() && !is("localhost") && !is(host),
         }
     }
@@ -130,6 +151,18 @@ mod tests {
         assert!(Pattern::NoDomain.takes("root") && !Pattern::NoDomain.takes("root@x"));
         assert_eq!(Pattern::parse("a b"), None);
         assert!(takes("ä@b.c", "Ä@B.C") && !takes("b.c", "b") && !takes("*.b.c", "a@b.c"));
+    }
+
+    #[test]
+    fn an_own_address_has_a_domain_or_none() {
+        let takes = |own: &str, address: &str| Pattern::own(own).expect("a pattern").takes(address);
+        assert!(takes("Anna", "anna") && takes("anna", "ANNA") && takes("j.doe", "j.doe"));
+        assert!(!takes("anna", "anna@b.c") && !takes("anna", "bo") && !takes("b.c", "a@b.c"));
+        assert!(takes("a@b.c", "A@B.C.") && !takes("a@b.c", "a"));
+        assert!(takes("*@b.c", "x@b.c") && !takes("*@b.c", "x@d.b.c"));
+        for none in ["", "*", "a b", "@", "a@", "@b.c", "*@*", "a@b@c"] {
+            assert_eq!(Pattern::own(none), None, "{none:?}");
+        }
     }
 
     /// However a domain is written, it is the same one.

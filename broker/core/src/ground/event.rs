@@ -11,7 +11,7 @@ use sundown_protocol::{
 use crate::ground::expected::Wrong;
 use crate::ground::local::Found;
 use crate::ground::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
+    News, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreChange,
 };
 use crate::ground::settings::{LoadedProfile, Looked, Settings, Version};
 
@@ -158,6 +158,20 @@ pub enum Event {
         call: CallId,
         /// The answer.
         result: Result<ProviderAnswer, ProviderError>,
+    },
+    /// A mailbox has written into a store: what has changed there. The mailbox goes on when this was applied.
+    StoreChanged {
+        /// The lane of the store's writer.
+        lane: LaneId,
+        /// What has changed.
+        changes: Vec<StoreChange>,
+    },
+    /// A mailbox says that it works, or why it does not.
+    MailboxSaid {
+        /// Its lane.
+        lane: LaneId,
+        /// What it says.
+        said: Result<(), ProviderError>,
     },
     /// A provider was not called after all: its worker had not begun the call when it was taken back.
     Withdrawn {
@@ -341,6 +355,17 @@ pub enum Effect {
         command: Vec<String>,
         /// The notification.
         text: Vec<u8>,
+    },
+    /// Run the command of a profile for new mail.
+    RunForMail {
+        /// The profile.
+        profile: String,
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The message.
+        entry: EntryId,
+        /// Who it is from, and its subject.
+        news: Box<News>,
     },
     /// Store for the next broker that a shared session ends. Later effects about this end wait for that.
     KeepEnd(Box<End>),

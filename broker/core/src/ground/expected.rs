@@ -38,10 +38,69 @@ pub enum Expected {
         /// How many recipients were given.
         recipients: usize,
     },
-    /// `Saved` at this record in this store; a new one is in Drafts.
+    /// `Saved` at this record in this store; a new one is in this folder.
     Saved {
         /// The record.
         record: u128,
+        /// The folder.
+        folder: Folder,
+    },
+    /// `Flagged`.
+    Flagged,
+    /// `Moved`, to this folder.
+    Moved {
+        /// The folder.
+        to: Folder,
+    },
+    /// `FolderMade`, one that is not in every store.
+    FolderMade,
+    /// `Mirrored`.
+    Mirrored,
+    /// `Folders`: at most this many rows, in their order, after this one.
+    Folders {
+        /// The folder before.
+        after: Option<Folder>,
+        /// The most rows.
+        limit: u32,
+    },
+    /// `Folders` with this one.
+    Folder {
+        /// The folder.
+        folder: Folder,
+    },
+    /// `Contents` of this store, with at most this many rows.
+    Contents {
+        /// The most rows.
+        limit: u32,
+    },
+    /// `Hits` of this store: at most this many rows, and a cursor that moves towards zero.
+    Hits {
+        /// The cursor before.
+        after: u64,
+        /// The most rows.
+        limit: u32,
+    },
+    /// `Spots`: at most this many.
+    Spots {
+        /// The most rows.
+        limit: u32,
+    },
+    /// `Directories`: at most this many.
+    Directories {
+        /// The most rows.
+        limit: u32,
+    },
+    /// `ChangedFolders`: at most this many.
+    ChangedFolders {
+        /// The most rows.
+        limit: u32,
+    },
+    /// `Pending`: at most this many rows, and a cursor that moves forward.
+    Pending {
+        /// The cursor before.
+        after: u64,
+        /// The most rows.
+        limit: u32,
     },
     /// `Updated`, with no other notification than this.
     Updated {
@@ -150,9 +209,9 @@ impl ProviderCall {
             Self::Logon | Self::Renew => match provider {
                 ProviderType::Store => Expected::StoreOpened,
                 ProviderType::Transport => Expected::TransportReady,
-                ProviderType::AddressBook => Expected::Done,
+                ProviderType::Mailbox | ProviderType::AddressBook => Expected::Done,
             },
-            Self::Logoff => Expected::Done,
+            Self::Logoff | Self::Mailbox(_) => Expected::Done,
             Self::Write(write) => write.expects(),
             Self::Read(read) => read.expects(),
             Self::Transport(call) => call.expects(),
@@ -176,7 +235,15 @@ impl StoreWrite {
                 record: submission.record,
                 recipients: submission.recipients.len(),
             },
-            Self::Save { record, .. } => Expected::Saved { record: *record },
+            Self::Save { record, folder, .. } => {
+                Expected::Saved { record: *record, folder: *folder }
+            }
+            Self::Copy { copy, to, .. } => Expected::Saved { record: *copy, folder: *to },
+            Self::Move { to, .. } => Expected::Moved { to: *to },
+            Self::SetFlags { .. } => Expected::Flagged,
+            Self::MakeFolder { .. } => Expected::FolderMade,
+            Self::RenameFolder { .. } | Self::RemoveFolder { .. } => Expected::Done,
+            Self::Mirror(_) => Expected::Mirrored,
             Self::Update(update) => {
                 let notice = update.notice.as_deref();
                 Expected::Updated {
@@ -200,6 +267,14 @@ impl StoreRead {
     pub fn expects(&self) -> Expected {
         match *self {
             Self::List { after, limit, .. } => Expected::Messages { after, limit },
+            Self::Folders { after, limit } => Expected::Folders { after, limit },
+            Self::FindFolder { folder } => Expected::Folder { folder },
+            Self::Contents { limit, .. } => Expected::Contents { limit },
+            Self::Search { after, limit, .. } => Expected::Hits { after, limit },
+            Self::Mirrored { limit, .. } => Expected::Spots { limit },
+            Self::Directories { limit, .. } => Expected::Directories { limit },
+            Self::ChangedFolders { limit, .. } => Expected::ChangedFolders { limit },
+            Self::Pending { after, limit, .. } => Expected::Pending { after, limit },
             Self::Find { .. } => Expected::Found,
             Self::Piece { offset, limit, .. } => Expected::Piece { offset, limit },
             Self::Setting { .. } => Expected::Setting,
@@ -269,11 +344,77 @@ impl Expected {
                 only(!new || all.len() == recipients, "other recipients")?;
                 only(!new || all.iter().all(queued), "a new message that is not queued")
             }
-            Self::Saved { record } => {
+            Self::Saved { record, folder } => {
                 let Is::Saved { place, new } = answer else { return kind() };
                 only(place.entry.record == record, "another message")?;
                 only(known.is_of(place.entry.store), "a message of another store")?;
-                only(!new || place.folder == Folder::Drafts, "a new draft elsewhere")
+                only(!new || place.folder == folder, "a new message elsewhere")
+            }
+            Self::Flagged => {
+                let Is::Flagged { .. } = answer else { return kind() };
+                Ok(())
+            }
+            Self::Moved { to: wanted } => {
+                let Is::Moved { to, .. } = answer else { return kind() };
+                only(*to == wanted, "another folder")
+            }
+            Self::FolderMade => {
+                let Is::FolderMade(folder) = answer else { return kind() };
+                only(folder.built_in().is_none(), "a folder that every store has")
+            }
+            Self::Mirrored => {
+                let Is::Mirrored(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Folders { after, limit } => {
+                let Is::Folders { rows, next } = answer else { return kind() };
+                only(rows.len() <= limit as usize, "more rows than it was asked for")?;
+                let ordered = after.into_iter().chain(rows.iter().map(|row| row.folder));
+                only(
+                    ordered.is_sorted_by(|a, b| a < b),
+                    "rows that are not the next in their order",
+                )?;
+                let last = rows.last().map(|row| row.folder);
+                only(next.is_none() || *next == last, "a cursor that does not go on")
+            }
+            Self::Folder { folder } => {
+                let Is::Folders { rows, .. } = answer else { return kind() };
+                let it = matches!(&rows[..], [row] if row.folder == folder);
+                only(it, "other rows than the one it was asked for")
+            }
+            Self::Contents { limit } => {
+                let Is::Contents { rows, next } = answer else { return kind() };
+                only(rows.len() <= limit as usize, "more rows than it was asked for")?;
+                // A page without rows and with a place to go on would be asked for without end.
+                only(next.is_none() || !rows.is_empty(), "more rows behind none")?;
+                let own = rows.iter().all(|row| known.is_of(row.entry.store));
+                only(own, "messages of another store")
+            }
+            Self::Hits { after, limit } => {
+                let Is::Hits { rows, next, .. } = answer else { return kind() };
+                only(rows.len() <= limit as usize, "more rows than it was asked for")?;
+                let back = next.is_none_or(|next| next > 0 && (after == 0 || next < after));
+                only(back, "a cursor that does not go on")?;
+                let own = rows.iter().all(|row| known.is_of(row.entry.store));
+                only(own, "messages of another store")
+            }
+            Self::Spots { limit } => {
+                let Is::Spots { rows, more } = answer else { return kind() };
+                only(rows.len() <= limit as usize, "more rows than it was asked for")?;
+                only(!more || !rows.is_empty(), "more rows behind none")
+            }
+            Self::Directories { limit } => {
+                let Is::Directories { dirs, more, .. } = answer else { return kind() };
+                only(dirs.len() <= limit as usize, "more rows than it was asked for")?;
+                only(!more || !dirs.is_empty(), "more rows behind none")
+            }
+            Self::ChangedFolders { limit } => {
+                let Is::ChangedFolders(rows) = answer else { return kind() };
+                only(rows.len() <= limit as usize, "more rows than it was asked for")
+            }
+            Self::Pending { after, limit } => {
+                let Is::Pending { rows, next } = answer else { return kind() };
+                a_page(rows.len(), (after, limit), *next)
             }
             Self::Updated { notice: wanted, forwarded } => {
                 let Is::Updated { notice, .. } = answer else { return kind() };
@@ -366,7 +507,14 @@ impl Expected {
 impl Expected {
     /// Whether the answer names its store.
     pub(crate) fn names_its_store(self) -> bool {
-        matches!(self, Self::StoreOpened | Self::Saved { .. } | Self::Messages { .. })
+        matches!(
+            self,
+            Self::StoreOpened
+                | Self::Saved { .. }
+                | Self::Messages { .. }
+                | Self::Contents { .. }
+                | Self::Hits { .. }
+        )
     }
 }
 

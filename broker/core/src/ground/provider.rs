@@ -6,6 +6,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sundown_protocol::folder::{
+    Bookmark, ContentsRow, Filter, Flags, FolderRow, Marks, Role, Sort,
+};
+use sundown_protocol::notification::FolderChange;
 pub use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
 use sundown_protocol::request::{AddressAction, Folder, Notify, Report, Route, SettingChange};
@@ -13,11 +17,13 @@ use sundown_protocol::{Code, Fault};
 
 pub use crate::ground::expected::{Expected, Known, Wrong};
 
-/// The three types of providers, in the order in which every phase of a shutdown calls them.
+/// The four types of providers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProviderType {
     /// Delivers messages.
     Transport,
+    /// Receives messages, and keeps a store and an account alike. In the founding texts that is a part of a transport.
+    Mailbox,
     /// Knows people and their addresses.
     AddressBook,
     /// Keeps messages and the outgoing queue.
@@ -25,13 +31,27 @@ pub enum ProviderType {
 }
 
 impl ProviderType {
-    /// The order of every shutdown phase (SEED-16).
-    pub const SHUTDOWN_ORDER: [Self; 3] = [Self::Transport, Self::AddressBook, Self::Store];
+    /// All types.
+    pub const ALL: [Self; 4] = [Self::Transport, Self::Mailbox, Self::AddressBook, Self::Store];
+
+    /// The order in which every shutdown calls providers (SEED-16). What is in one phase is called at once.
+    pub const SHUTDOWN_ORDER: [&'static [Self]; 3] =
+        [&[Self::Transport, Self::Mailbox], &[Self::AddressBook], &[Self::Store]];
+
+    /// Its phase in that order.
+    pub fn phase(self) -> usize {
+        match self {
+            Self::Transport | Self::Mailbox => 0,
+            Self::AddressBook => 1,
+            Self::Store => 2,
+        }
+    }
 
     /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Transport => "transport",
+            Self::Mailbox => "mailbox",
             Self::AddressBook => "address-book",
             Self::Store => "store",
         }
@@ -220,6 +240,8 @@ pub enum ProviderCall {
     Read(StoreRead),
     /// To a transport.
     Transport(TransportCall),
+    /// To a mailbox.
+    Mailbox(MailboxCall),
     /// To an address book.
     Address(AddressCall),
     /// `IMAPIProviderShutdown::QueryFastShutdown`: whether the provider supports it. Its first answer holds.
@@ -240,6 +262,7 @@ impl ProviderCall {
             Self::Write(write) => write.name(),
             Self::Read(read) => read.name(),
             Self::Transport(call) => call.name(),
+            Self::Mailbox(call) => call.name(),
             Self::Address(call) => call.name(),
             Self::QueryFastShutdown => "QueryFastShutdown",
             Self::NotifyProcessShutdown => "NotifyProcessShutdown",
@@ -295,6 +318,74 @@ pub enum ProviderAnswer {
         from: Folder,
         /// Where it is; `None` when it is gone.
         to: Option<Folder>,
+    },
+    /// To a change of flags: where the message is, and its flags now.
+    Flagged {
+        /// Where it is.
+        folder: Folder,
+        /// Its flags.
+        flags: Flags,
+        /// Whether this call changed them.
+        changed: bool,
+    },
+    /// To a move: where the message was, and where it is now, which may be the same folder.
+    Moved {
+        /// Where it was.
+        from: Folder,
+        /// Where it is.
+        to: Folder,
+    },
+    /// To a new folder.
+    FolderMade(Folder),
+    /// To what a mailbox says: what has changed.
+    Mirrored(Vec<StoreChange>),
+    /// To a list of folders.
+    Folders {
+        /// The rows, in the order of their numbers.
+        rows: Vec<FolderRow>,
+        /// The cursor to go on.
+        next: Option<Folder>,
+    },
+    /// To a page of a contents table.
+    Contents {
+        /// The rows.
+        rows: Vec<ContentsRow>,
+        /// The place to go on.
+        next: Option<Bookmark>,
+    },
+    /// To a search.
+    Hits {
+        /// The rows, newest first.
+        rows: Vec<ContentsRow>,
+        /// The cursor to go on.
+        next: Option<u64>,
+        /// How many messages are not in the index yet.
+        unindexed: u64,
+    },
+    /// To a question for what lies in a directory of a mailbox.
+    Spots {
+        /// The names and the marks last seen there, in the order of the names.
+        rows: Vec<(String, Marks)>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// To a question for the directories of a mailbox.
+    Directories {
+        /// The directories, in their order.
+        dirs: Vec<String>,
+        /// Whether the mailbox has been looked at as a whole before.
+        passed: bool,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// To a question for folders that a mailbox does not have yet as they are.
+    ChangedFolders(Vec<ChangedFolder>),
+    /// To a question for changes that a mailbox does not have yet.
+    Pending {
+        /// The changes.
+        rows: Vec<Pending>,
+        /// The cursor to go on.
+        next: Option<u64>,
     },
     /// To a setting: its value before a removal or after a change.
     Setting(Option<String>),
@@ -373,6 +464,17 @@ impl ProviderAnswer {
             Self::Updated { .. } => "Updated",
             Self::Hastened { .. } => "Hastened",
             Self::Removed { .. } => "Removed",
+            Self::Flagged { .. } => "Flagged",
+            Self::Moved { .. } => "Moved",
+            Self::FolderMade(_) => "FolderMade",
+            Self::Mirrored(_) => "Mirrored",
+            Self::Folders { .. } => "Folders",
+            Self::Contents { .. } => "Contents",
+            Self::Hits { .. } => "Hits",
+            Self::Spots { .. } => "Spots",
+            Self::Directories { .. } => "Directories",
+            Self::ChangedFolders(_) => "ChangedFolders",
+            Self::Pending { .. } => "Pending",
             Self::Setting(_) => "Setting",
             Self::Messages { .. } => "Messages",
             Self::Found { .. } => "Found",
@@ -457,17 +559,67 @@ pub enum StoreWrite {
         /// Whether the commit may wait a little for other writes.
         deferred: bool,
     },
-    /// Puts a message into Drafts.
+    /// Puts a message into a folder.
     Save {
         /// Its record.
         record: u128,
+        /// The folder.
+        folder: Folder,
         /// The message.
         content: MessageContent,
+        /// Its flags.
+        flags: Flags,
         /// Whether it is kept for a program that ended without saving it.
         recovered: bool,
-        /// Wall time in milliseconds since 1970.
+        /// When it came, in milliseconds since 1970.
         now: u64,
     },
+    /// Copies a message. A copy with this record that exists is answered as it is.
+    Copy {
+        /// Its record.
+        record: u128,
+        /// The record of the copy.
+        copy: u128,
+        /// The folder of the copy.
+        to: Folder,
+    },
+    /// Moves a message.
+    Move {
+        /// Its record.
+        record: u128,
+        /// Its new folder.
+        to: Folder,
+    },
+    /// Changes the flags of a message.
+    SetFlags {
+        /// Its record.
+        record: u128,
+        /// Flags to set.
+        add: Flags,
+        /// Flags to remove.
+        remove: Flags,
+    },
+    /// Makes a folder.
+    MakeFolder {
+        /// The folder to make it in.
+        parent: Option<Folder>,
+        /// Its name.
+        name: String,
+    },
+    /// Gives a folder another name.
+    RenameFolder {
+        /// The folder.
+        folder: Folder,
+        /// Its new name.
+        name: String,
+    },
+    /// Removes an empty folder.
+    RemoveFolder {
+        /// The folder.
+        folder: Folder,
+    },
+    /// What a mailbox has seen and done.
+    Mirror(Box<Mirror>),
     /// Puts a submission into another state. A final submission leaves the Outbox. If the update has a notification, it is put into
     /// the Inbox.
     Update(Box<SubmissionUpdate>),
@@ -531,6 +683,7 @@ impl StoreWrite {
         match self {
             Self::Append { .. } | Self::Discard { .. } | Self::Seen { .. } => Urgency::Unsynced,
             Self::Submit { deferred: true, .. } => Urgency::Deferred,
+            Self::Mirror(mirror) => mirror.urgency(),
             _ => Urgency::Now,
         }
     }
@@ -545,6 +698,13 @@ impl StoreWrite {
             Self::Update(_) => "UpdateSubmission",
             Self::Hasten { .. } => "FlushQueues",
             Self::Seen { .. } => "SetReadFlag",
+            Self::SetFlags { .. } => "SetMessageFlags",
+            Self::Move { .. } => "MoveMessages",
+            Self::Copy { .. } => "CopyMessages",
+            Self::MakeFolder { .. } => "CreateFolder",
+            Self::RenameFolder { .. } => "RenameFolder",
+            Self::RemoveFolder { .. } => "DeleteFolder",
+            Self::Mirror(_) => "Mirror",
             Self::Delete { .. } | Self::DeleteFrom { .. } => "DeleteMessage",
             Self::Setting { .. } => "SetProps",
             Self::Clock(_) => "KeepClock",
@@ -579,6 +739,78 @@ pub enum StoreRead {
     List {
         /// The folder.
         folder: Folder,
+        /// Zero, or the cursor of the last answer.
+        after: u64,
+        /// The most rows.
+        limit: u32,
+    },
+    /// The folders.
+    Folders {
+        /// The folder behind which the page begins.
+        after: Option<Folder>,
+        /// The most rows.
+        limit: u32,
+    },
+    /// One folder → [`ProviderAnswer::Folders`] with its row.
+    FindFolder {
+        /// The folder.
+        folder: Folder,
+    },
+    /// A page of a folder's contents table.
+    Contents {
+        /// The folder.
+        folder: Folder,
+        /// The order.
+        sort: Sort,
+        /// Which rows.
+        only: Filter,
+        /// The place of the last answer.
+        after: Option<Bookmark>,
+        /// The most rows.
+        limit: u32,
+    },
+    /// Messages with these words, newest first.
+    Search {
+        /// The words.
+        words: String,
+        /// The folder to look in; `None` for all but Deleted.
+        folder: Option<Folder>,
+        /// Zero, or the cursor of the last answer.
+        after: u64,
+        /// The most rows.
+        limit: u32,
+    },
+    /// What lies in a directory of a mailbox, as the store knows it, in the order of the names.
+    Mirrored {
+        /// The mailbox.
+        mailbox: PathBuf,
+        /// The directory.
+        dir: String,
+        /// The name behind which the page begins; empty for the first.
+        after: String,
+        /// The most rows.
+        limit: u32,
+    },
+    /// The directories of a mailbox that are folders, or in which something lies, in their order.
+    Directories {
+        /// The mailbox.
+        mailbox: PathBuf,
+        /// The directory behind which the page begins; `None` for the first.
+        after: Option<String>,
+        /// The most rows.
+        limit: u32,
+    },
+    /// Directories of a mailbox whose folders have another name in the store, or were removed there.
+    ChangedFolders {
+        /// The mailbox.
+        mailbox: PathBuf,
+        /// The most rows.
+        limit: u32,
+    },
+    /// Changes that a mailbox does not have yet.
+    Pending {
+        /// The mailbox.
+        mailbox: PathBuf,
         /// Zero, or the cursor of the last answer.
         after: u64,
         /// The most rows.
@@ -633,7 +865,14 @@ pub enum StoreRead {
 impl StoreRead {
     fn name(&self) -> &'static str {
         match self {
-            Self::List { .. } => "QueryRows",
+            Self::List { .. } | Self::Contents { .. } => "QueryRows",
+            Self::Folders { .. } => "GetHierarchyTable",
+            Self::FindFolder { .. } => "OpenFolder",
+            Self::Search { .. } => "SetSearchCriteria",
+            Self::Mirrored { .. } => "GetMirrored",
+            Self::Directories { .. } => "GetDirectories",
+            Self::ChangedFolders { .. } => "GetChangedFolders",
+            Self::Pending { .. } => "GetPending",
             Self::Find { .. } => "OpenEntry",
             Self::Piece { .. } => "OpenProperty",
             Self::Setting { .. } => "GetProps",
@@ -652,6 +891,10 @@ pub struct StoredDsn {
     pub forwarded: Option<Box<Submission>>,
     /// Its text, if [`Onward`] asked for that.
     pub text: Option<Vec<u8>>,
+    /// Who it is from, and its subject.
+    pub from: String,
+    /// Its subject.
+    pub subject: String,
 }
 
 /// A message in the outgoing queue, as the store keeps it.
@@ -1034,6 +1277,269 @@ pub enum Outcome {
     /// Of a recovery: the message was certainly not handed over, and will not be by what was prepared then. Of a prepare that takes other
     /// recipients: there is no room for this one beside them. It is queued again, and the try does not count.
     NotSent,
+}
+
+/// What a mailbox has seen and done since it last said so. It is written in one commit, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirror {
+    /// The mailbox, by the path of its directory.
+    pub mailbox: PathBuf,
+    /// What it says.
+    pub changes: Vec<MirrorChange>,
+}
+
+impl Mirror {
+    /// How soon it must be committed. What lies in the mailbox is found again after a power cut; what the mailbox has carried out is
+    /// found to be done.
+    fn urgency(&self) -> Urgency {
+        let news = |change: &MirrorChange| matches!(change, MirrorChange::Found { news: true, .. });
+        if self.changes.iter().any(news) { Urgency::Now } else { Urgency::Unsynced }
+    }
+}
+
+/// Where a message lies in a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    /// The directory, by its name below the mailbox; empty for the mailbox itself.
+    pub dir: String,
+    /// The name of the message, without its flags. It is unique in its directory.
+    pub name: String,
+}
+
+/// What a mailbox says of one folder or message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MirrorChange {
+    /// There is this directory. It becomes a folder, or the built-in folder with its role.
+    Folder {
+        /// The directory.
+        dir: String,
+        /// The directory that it is in; `None` for one at the top.
+        parent: Option<String>,
+        /// Its name.
+        name: String,
+        /// Its role, if it is the mailbox's only directory with that role.
+        role: Option<Role>,
+    },
+    /// The mailbox has made this directory for a folder of the store, or uses its name for those in it.
+    FolderMade {
+        /// The folder.
+        folder: Folder,
+        /// The directory.
+        dir: String,
+    },
+    /// There is no such directory any more.
+    FolderGone {
+        /// The directory.
+        dir: String,
+    },
+    /// A directory has another name, and so have those below it.
+    FolderMoved {
+        /// Its name before.
+        from: String,
+        /// Its name.
+        to: String,
+    },
+    /// A directory keeps its name, or stays although its folder was removed: it has something in it, or there is another one. The
+    /// folder is what the directory is.
+    FolderKept {
+        /// The directory.
+        dir: String,
+    },
+    /// The mailbox was looked at as a whole. What comes later is new.
+    Passed,
+    /// A message lies here. A store that knows it takes this as its present flags.
+    Found {
+        /// Where.
+        spot: Spot,
+        /// Its marks.
+        marks: Marks,
+        /// Whether it has just come, and users are told so.
+        news: bool,
+        /// What its row shows.
+        facts: Box<MessageFacts>,
+    },
+    /// A known message has these marks.
+    Marked {
+        /// Where it is.
+        spot: Spot,
+        /// Its marks.
+        marks: Marks,
+    },
+    /// A known message lies elsewhere.
+    Moved {
+        /// Where it was.
+        from: Spot,
+        /// Where it is.
+        to: Spot,
+        /// Its marks.
+        marks: Marks,
+    },
+    /// A known message is gone.
+    Vanished {
+        /// Where it was.
+        spot: Spot,
+    },
+    /// The mailbox has carried out a pending change.
+    Done {
+        /// The message.
+        record: u128,
+        /// Where it lies now; `None` if it was removed.
+        spot: Option<Spot>,
+        /// The marks that it has there.
+        marks: Marks,
+        /// Where the store wanted it when the mailbox looked, and with which marks; `None` if it was to be removed. What a program
+        /// has changed since then is not carried out yet.
+        wanted: Option<(Folder, Marks)>,
+    },
+}
+
+/// What the row of a message shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageFacts {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it came into the mailbox, in milliseconds since 1970.
+    pub received: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub date: Option<u64>,
+    /// `PR_SUBJECT`.
+    pub subject: String,
+    /// Who it is from.
+    pub from: String,
+    /// Who it is to.
+    pub to: String,
+}
+
+/// A change that a mailbox does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The message.
+    pub record: u128,
+    /// Where it lies; `None` if it is not in the mailbox yet.
+    pub spot: Option<Spot>,
+    /// How it is to be; `None` if it is to be removed.
+    pub wanted: Option<Wanted>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it came, in milliseconds since 1970.
+    pub received: u64,
+}
+
+/// A directory of a mailbox that is not as its folder in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedFolder {
+    /// The directory.
+    pub dir: String,
+    /// The names of its folder and of those that it is in, the outermost first; `None` if the folder was removed.
+    pub wanted: Option<Vec<String>>,
+}
+
+/// Where a message is to be, and with which marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its folder.
+    pub folder: Folder,
+    /// The directory of its folder; `None` if the folder has none yet.
+    pub dir: Option<String>,
+    /// The folders that its folder is in, the outermost first, and its folder.
+    pub path: Vec<PathPart>,
+    /// The role of its folder.
+    pub role: Option<Role>,
+    /// Its marks.
+    pub marks: Marks,
+}
+
+/// One of the folders on the way to a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPart {
+    /// The folder.
+    pub folder: Folder,
+    /// Its name.
+    pub name: String,
+    /// Its directory in the mailbox, if it has one.
+    pub dir: Option<String>,
+}
+
+/// What has changed in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChange {
+    /// A message is there.
+    Created {
+        /// The message.
+        record: u128,
+        /// Its folder.
+        folder: Folder,
+        /// If it is new mail: who it is from, and its subject.
+        news: Option<Box<News>>,
+    },
+    /// A message has other flags.
+    Modified {
+        /// The message.
+        record: u128,
+        /// Its folder.
+        folder: Folder,
+    },
+    /// A message is elsewhere.
+    Moved {
+        /// The message.
+        record: u128,
+        /// Where it was.
+        from: Folder,
+        /// Where it is.
+        to: Folder,
+    },
+    /// A message is gone.
+    Deleted {
+        /// The message.
+        record: u128,
+        /// Where it was.
+        folder: Folder,
+    },
+    /// Something happened to a folder.
+    Folder {
+        /// The folder.
+        folder: Folder,
+        /// What happened to it.
+        change: FolderChange,
+    },
+    /// So much has changed in a folder that its table is to be read again.
+    Reload(Folder),
+}
+
+/// New mail, as users are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct News {
+    /// Who it is from.
+    pub from: String,
+    /// Its subject.
+    pub subject: String,
+}
+
+/// A call of a mailbox. It answers at once, and works on a thread of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailboxCall {
+    /// Watch from now on, and mirror into this store.
+    Watch {
+        /// The number of the store.
+        store: u32,
+    },
+    /// Watch no more, and do nothing besides, until the next `Watch`. What is pending stays in the store.
+    Rest,
+    /// There are pending changes in the store. It is answered when they are carried out, or cannot be now.
+    Changed,
+    /// Look at everything now (`IMAPIStatus::ValidateState`): the answer comes when that is done.
+    Validate,
+}
+
+impl MailboxCall {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Watch { .. } => "Watch",
+            Self::Rest => "Rest",
+            Self::Changed => "StoreChanged",
+            Self::Validate => "ValidateState",
+        }
+    }
 }
 
 /// A call of an address book.

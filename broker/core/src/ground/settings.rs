@@ -239,6 +239,8 @@ pub struct Profile {
     pub stores: Vec<ProviderSpec>,
     /// Transports in the order they are tried, each with the addresses it takes.
     pub transports: Vec<TransportSpec>,
+    /// Mailboxes; the first one has the Inbox and the other folders of every store.
+    pub mailboxes: Vec<MailboxSpec>,
     /// Address books in the order they are asked.
     pub address_books: Vec<ProviderSpec>,
     /// `[queue]`.
@@ -249,6 +251,27 @@ pub struct Profile {
     pub local: LocalMail,
     /// `[notices]`: where notifications go besides the Inbox.
     pub forward: Forward,
+    /// `[inbox] on_new_mail`: a program and its arguments, started for new mail.
+    pub on_new_mail: Option<Vec<String>>,
+}
+
+/// A mailbox of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxSpec {
+    /// Its section.
+    pub provider: ProviderSpec,
+    /// When it watches.
+    pub watch: Watching,
+}
+
+/// `watch` of a mailbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Watching {
+    /// While a process that has not said that it leaves has a member in the session.
+    #[default]
+    Members,
+    /// As long as there is a session.
+    Always,
 }
 
 /// A profile that was read, and which version of its file that is.

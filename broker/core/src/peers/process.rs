@@ -41,6 +41,8 @@ pub(crate) struct Process {
     pub(crate) refusing: BTreeSet<String>,
     /// Sessions whose providers were told by `NotifyProcessShutdown`.
     pub(crate) notified: BTreeSet<SessionId>,
+    /// Those of them that it has logged on to since. Their mailboxes watch for it again.
+    pub(crate) returned: BTreeSet<SessionId>,
     /// Whether the process said that it will leave, to this broker or an earlier one.
     pub(crate) gave_notice: bool,
     pub(crate) departure: Departure,
@@ -137,6 +139,7 @@ impl Process {
             refusing,
             // What its sessions were told. It ends with the sessions.
             notified: _,
+            returned: _,
             told_do: _,
             sweeps,
             departure,
@@ -185,9 +188,15 @@ impl Process {
         self.notified.iter().copied().chain(self.told_do.iter().map(|(id, _)| *id)).collect()
     }
 
+    /// Whether it has said that it leaves a session, and has not logged on to it since.
+    pub(crate) fn is_leaving(&self, id: SessionId) -> bool {
+        self.notified.contains(&id) && !self.returned.contains(&id)
+    }
+
     /// Forgets a session that has ended.
     pub(crate) fn forget_session(&mut self, id: SessionId) {
         self.notified.remove(&id);
+        self.returned.remove(&id);
         self.told_do.retain(|(session, _)| *session != id);
     }
 
@@ -251,6 +260,7 @@ impl Processes {
             verdict: None,
             refusing: BTreeSet::new(),
             notified: BTreeSet::new(),
+            returned: BTreeSet::new(),
             gave_notice: false,
             departure: Departure::No,
             has_ticket: false,

@@ -3,14 +3,15 @@
 use std::marker::PhantomData;
 
 use sundown_protocol::Code;
+use sundown_protocol::folder::{Bookmark, ContentsRow, Filter, Flags, FolderRow, Marks, Sort};
 use sundown_protocol::reply::{AddressRow, MessageRow, Place};
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
 use crate::ground::expected::Wrong;
 use crate::ground::provider::{
-    AddressCall, AskedBy, KeptClock, MessageContent, ProviderAnswer, ProviderCall, ProviderError,
-    RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission, SubmissionUpdate,
-    Transmission, TransportCall, TransportFacts,
+    AddressCall, AskedBy, KeptClock, MailboxCall, MessageContent, ProviderAnswer, ProviderCall,
+    ProviderError, RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission,
+    SubmissionUpdate, Transmission, TransportCall, TransportFacts,
 };
 
 /// The answer to one kind of call.
@@ -102,6 +103,47 @@ pub(crate) struct Removed {
     pub(crate) to: Option<Folder>,
 }
 
+/// Where a message is, its flags now, and whether this call changed them.
+#[derive(Debug)]
+pub(crate) struct Flagged {
+    pub(crate) folder: Folder,
+    pub(crate) flags: Flags,
+    pub(crate) changed: bool,
+}
+
+/// Where a message was, and where it is.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) from: Folder,
+    pub(crate) to: Folder,
+}
+
+/// A folder was made.
+#[derive(Debug)]
+pub(crate) struct FolderMade(pub(crate) Folder);
+
+/// Folders, and the cursor to go on.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    pub(crate) rows: Vec<FolderRow>,
+    pub(crate) next: Option<Folder>,
+}
+
+/// Rows of a contents table, and the place to go on.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) rows: Vec<ContentsRow>,
+    pub(crate) next: Option<Bookmark>,
+}
+
+/// What a search has found, and the cursor to go on.
+#[derive(Debug)]
+pub(crate) struct Hits {
+    pub(crate) rows: Vec<ContentsRow>,
+    pub(crate) next: Option<u64>,
+    pub(crate) unindexed: u64,
+}
+
 /// The value of a setting.
 #[derive(Debug)]
 pub(crate) struct Setting(pub(crate) Option<String>);
@@ -190,6 +232,12 @@ answers! {
     Updated, ProviderAnswer::Updated { moved, notice } => Self { moved, notice };
     Hastened, ProviderAnswer::Hastened { found, next } => Self { found, next };
     Removed, ProviderAnswer::Removed { from, to } => Self { from, to };
+    Flagged, ProviderAnswer::Flagged { folder, flags, changed } => Self { folder, flags, changed };
+    Moved, ProviderAnswer::Moved { from, to } => Self { from, to };
+    FolderMade, ProviderAnswer::FolderMade(folder) => Self(folder);
+    Folders, ProviderAnswer::Folders { rows, next } => Self { rows, next };
+    Contents, ProviderAnswer::Contents { rows, next } => Self { rows, next };
+    Hits, ProviderAnswer::Hits { rows, next, unindexed } => Self { rows, next, unindexed };
     Setting, ProviderAnswer::Setting(value) => Self(value);
     Messages, ProviderAnswer::Messages { rows, next } => Self { rows, next };
     Found, ProviderAnswer::Found { .. } => Self;
@@ -290,6 +338,18 @@ impl Ask<Done> {
         Self::write(StoreWrite::Flush)
     }
 
+    pub(crate) fn rename_folder(folder: Folder, name: String) -> Self {
+        Self::write(StoreWrite::RenameFolder { folder, name })
+    }
+
+    pub(crate) fn remove_folder(folder: Folder) -> Self {
+        Self::write(StoreWrite::RemoveFolder { folder })
+    }
+
+    pub(crate) fn mailbox(call: MailboxCall) -> Self {
+        Self::of(ProviderCall::Mailbox(call))
+    }
+
     pub(crate) fn cancel(id: u64) -> Self {
         Self::transport(TransportCall::Cancel { id })
     }
@@ -336,12 +396,33 @@ impl Ask<Submitted> {
 impl Ask<Saved> {
     /// Saves a draft that a program saves itself.
     pub(crate) fn save(record: u128, content: MessageContent, now: u64) -> Self {
-        Self::write(StoreWrite::Save { record, content, recovered: false, now })
+        Self::draft(record, content, false, now)
     }
 
     /// Saves the draft of a program that ended without saving it.
     pub(crate) fn recover_draft(record: u128, content: MessageContent, now: u64) -> Self {
-        Self::write(StoreWrite::Save { record, content, recovered: true, now })
+        Self::draft(record, content, true, now)
+    }
+
+    fn draft(record: u128, content: MessageContent, recovered: bool, now: u64) -> Self {
+        let flags = Flags { marks: Marks(Marks::DRAFT.0 | Marks::READ.0), ..Flags::default() };
+        let folder = Folder::DRAFTS;
+        Self::write(StoreWrite::Save { record, folder, content, flags, recovered, now })
+    }
+
+    /// Puts a message into a folder.
+    pub(crate) fn file(
+        record: u128,
+        folder: Folder,
+        content: MessageContent,
+        flags: Flags,
+        now: u64,
+    ) -> Self {
+        Self::write(StoreWrite::Save { record, folder, content, flags, recovered: false, now })
+    }
+
+    pub(crate) fn copy(record: u128, copy: u128, to: Folder) -> Self {
+        Self::write(StoreWrite::Copy { record, copy, to })
     }
 }
 
@@ -363,6 +444,51 @@ impl Ask<Removed> {
             None => StoreWrite::Delete { record },
             Some(from) => StoreWrite::DeleteFrom { record, from },
         })
+    }
+}
+
+impl Ask<Flagged> {
+    pub(crate) fn set_flags(record: u128, add: Flags, remove: Flags) -> Self {
+        Self::write(StoreWrite::SetFlags { record, add, remove })
+    }
+}
+
+impl Ask<Moved> {
+    pub(crate) fn move_to(record: u128, to: Folder) -> Self {
+        Self::write(StoreWrite::Move { record, to })
+    }
+}
+
+impl Ask<FolderMade> {
+    pub(crate) fn make_folder(parent: Option<Folder>, name: String) -> Self {
+        Self::write(StoreWrite::MakeFolder { parent, name })
+    }
+}
+
+impl Ask<Folders> {
+    pub(crate) fn folders(after: Option<Folder>, limit: u32) -> Self {
+        Self::read(StoreRead::Folders { after, limit })
+    }
+
+    pub(crate) fn folder(folder: Folder) -> Self {
+        Self::read(StoreRead::FindFolder { folder })
+    }
+}
+
+impl Ask<Contents> {
+    pub(crate) fn contents(
+        folder: Folder,
+        (sort, only): (Sort, Filter),
+        after: Option<Bookmark>,
+        limit: u32,
+    ) -> Self {
+        Self::read(StoreRead::Contents { folder, sort, only, after, limit })
+    }
+}
+
+impl Ask<Hits> {
+    pub(crate) fn search(words: String, folder: Option<Folder>, after: u64, limit: u32) -> Self {
+        Self::read(StoreRead::Search { words, folder, after, limit })
     }
 }
 

@@ -94,7 +94,8 @@ impl<T> Doubts<T> {
             ProviderCall::Logon
             | ProviderCall::Write(_)
             | ProviderCall::Read(_)
-            | ProviderCall::Address(_) => true,
+            | ProviderCall::Address(_)
+            | ProviderCall::Mailbox(_) => true,
             ProviderCall::Transport(call) => match call {
                 TransportCall::Prepare(_)
                 | TransportCall::Recover { .. }

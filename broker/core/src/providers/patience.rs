@@ -3,7 +3,9 @@
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;
 
-use crate::ground::provider::{AddressCall, ProviderCall, ProviderError, StoreRead, TransportCall};
+use crate::ground::provider::{
+    AddressCall, MailboxCall, ProviderCall, ProviderError, StoreRead, TransportCall,
+};
 
 /// Whether something waits for a call, and whether the call changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +31,31 @@ impl Patience {
                 | StoreRead::Due { .. }
                 | StoreRead::Queue { .. }
                 | StoreRead::Submission { .. }
-                | StoreRead::Oldest,
+                | StoreRead::Oldest
+                | StoreRead::Folders { .. }
+                | StoreRead::FindFolder { .. }
+                | StoreRead::Contents { .. }
+                | StoreRead::Search { .. }
+                | StoreRead::Mirrored { .. }
+                | StoreRead::Directories { .. }
+                | StoreRead::ChangedFolders { .. }
+                | StoreRead::Pending { .. },
             )
+            | ProviderCall::Mailbox(MailboxCall::Validate)
             | ProviderCall::Address(
                 AddressCall::List { .. } | AddressCall::Act(AddressAction::Resolve { .. }),
             )
             | ProviderCall::Transport(TransportCall::Validate(_)) => Self::Question,
-            _ => Self::Change,
+            ProviderCall::Logon
+            | ProviderCall::Renew
+            | ProviderCall::Logoff
+            | ProviderCall::Write(_)
+            | ProviderCall::Transport(_)
+            | ProviderCall::Mailbox(_)
+            | ProviderCall::Address(_)
+            | ProviderCall::QueryFastShutdown
+            | ProviderCall::NotifyProcessShutdown
+            | ProviderCall::DoFastShutdown => Self::Change,
         }
     }
 

@@ -51,6 +51,10 @@ pub(crate) struct Provider {
     pub(crate) outages: u32,
     /// Until when the broker does not enable it again by itself.
     pub(crate) rests_until: Duration,
+    /// Whether a mailbox was told to watch.
+    pub(crate) watching: bool,
+    /// Whether a mailbox was told of pending changes.
+    pub(crate) poke: Poke,
     /// Whether a `ValidateState` is in progress.
     pub(crate) validating: bool,
     /// The first thing found wrong with it. The trouble of a store is in its engine.
@@ -61,6 +65,17 @@ pub(crate) struct Provider {
     pub(crate) last: Option<LastOutcome>,
     /// When a transport last worked, in milliseconds since 1970.
     pub(crate) worked: Option<u64>,
+}
+
+/// Whether a mailbox was told that there are pending changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Poke {
+    #[default]
+    Idle,
+    /// The call is not answered yet.
+    Called,
+    /// Nor is it, and there were more changes since.
+    Again,
 }
 
 /// Whether the session's profile still has a provider as it is.
@@ -167,6 +182,13 @@ impl Provider {
         let end = boundaries.take_while(|end| *end <= MAX_OUTCOME).last().unwrap_or(0);
         let text = text[..end].replace(char::is_control, " ");
         self.last = Some(LastOutcome { at, worked, text });
+    }
+
+    /// Notes that there are changes a mailbox is to be told of. Whether it is called now.
+    pub(crate) fn next_poke(&mut self) -> bool {
+        let idle = self.poke == Poke::Idle;
+        self.poke = if idle { Poke::Called } else { Poke::Again };
+        idle
     }
 
     /// When the broker tries a transport again that does not work now, as time since the machine started.

@@ -26,6 +26,10 @@ pub(crate) struct Happened {
     pub(crate) became: [u64; 9],
     /// What came of using each transport.
     pub(crate) transports: BTreeMap<String, Used>,
+    /// Of how many messages it was told as new mail.
+    pub(crate) new_mail: u64,
+    /// How many changes its mailboxes have written into stores.
+    pub(crate) mirrored: u64,
 }
 
 /// What came of the last use of a transport, and when it last worked, in milliseconds since 1970.
@@ -56,11 +60,28 @@ impl Tally {
 
     /// A message has become final, or was deferred.
     pub(crate) fn became(&mut self, profile: &str, state: SubmissionState) {
-        let known = self.profiles.contains_key(profile);
-        let name = if known { profile } else { OTHERS };
-        if let Some(happened) = self.profiles.get_mut(name) {
+        if let Some(happened) = self.happened(profile) {
             happened.became[state as usize] += 1;
         }
+    }
+
+    /// Programs were told of a new message.
+    pub(crate) fn new_mail(&mut self, profile: &str) {
+        if let Some(happened) = self.happened(profile) {
+            happened.new_mail += 1;
+        }
+    }
+
+    /// A mailbox has written so many changes into a store.
+    pub(crate) fn mirrored(&mut self, profile: &str, changes: usize) {
+        if let Some(happened) = self.happened(profile) {
+            happened.mirrored += changes as u64;
+        }
+    }
+
+    fn happened(&mut self, profile: &str) -> Option<&mut Happened> {
+        let known = self.profiles.contains_key(profile);
+        self.profiles.get_mut(if known { profile } else { OTHERS })
     }
 
     /// A transport was used. Those of profiles without figures of their own are not kept: different ones may have the same name.
@@ -94,6 +115,8 @@ mod tests {
             tally.know(profile);
             tally.became(profile, SubmissionState::Sent);
             tally.used(profile, "relay", true, 7);
+            tally.new_mail(profile);
+            tally.mirrored(profile, 3);
         }
         tally.know("p0");
         assert_eq!(tally.profiles().count(), PROFILES + 1);
@@ -101,6 +124,7 @@ mod tests {
         let (name, others) = tally.profiles().next().expect("some are known");
         assert_eq!((name, tally.name(&profiles[PROFILES])), (OTHERS, OTHERS));
         assert_eq!(others.became[SubmissionState::Sent as usize], 2);
+        assert_eq!((others.new_mail, others.mirrored), (2, 6));
         assert!(others.transports.is_empty());
     }
 

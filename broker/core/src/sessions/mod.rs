@@ -7,7 +7,7 @@ pub(crate) mod object;
 pub(crate) mod session;
 pub(crate) mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sundown_protocol::reply::SessionStatus;
 use sundown_protocol::request::Request;
@@ -45,6 +45,8 @@ pub(crate) struct Sessions {
     pub(crate) grants: Grants,
     /// Shared sessions that were ended, as long as a member may come back to one.
     pub(crate) ends: BTreeMap<SessionTag, Kept>,
+    /// Sessions whose mailboxes may have to be told to watch or to rest.
+    pub(crate) unsettled: BTreeSet<SessionId>,
     /// Profiles whose files are being looked at.
     pub(crate) looks: BTreeMap<String, Look>,
     /// Profiles to be deleted when no session uses them any more, and the requests that wait for that.

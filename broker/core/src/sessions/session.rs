@@ -145,6 +145,11 @@ impl Session {
         matches!(self.state, Active | Memberless | Ending { .. })
     }
 
+    /// Whether its profile has mailboxes, or had.
+    pub(crate) fn has_mailboxes(&self) -> bool {
+        self.providers.iter().any(|provider| provider.kind == ProviderType::Mailbox)
+    }
+
     /// Whether its providers are logging off and take no other calls.
     pub(crate) fn closes(&self) -> bool {
         matches!(self.state, SessionState::Closing { .. })

@@ -17,7 +17,7 @@ fn what_is_refused_as_somebody_elses_is_written_down() {
     let stranger = world.connect_as(3, 2_000);
     let fault = world.try_logon(stranger, None, LogonFlags::default()).expect_err("no right");
     assert_eq!(fault.code, Code::E_NO_ACCESS);
-    let folder = world.open(owner, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(owner, Opening::Folder(0, Folder::INBOX));
     let stolen = Request::List { member: owner.id, object: folder, after: 0, limit: 9 };
     assert_eq!(world.refused(thief.at, stolen), Code::E_INVALID_OBJECT);
     assert_eq!(world.refused(thief.at, Request::Redeem { token: Token(7) }), Code::E_NOT_FOUND);
@@ -116,7 +116,7 @@ fn word(news: &News) -> &'static str {
         News::Created(_) => "created",
         News::Moved(..) => "moved",
         News::Deleted(_) => "deleted",
-        News::NewMail(_) => "new-mail",
+        News::Arrived(_) => "new-mail",
         News::MemberLeft { .. } => "left",
         News::CriticalError { .. } => "end",
         other => panic!("{other:?}"),
@@ -130,7 +130,7 @@ fn one_that_may_only_submit_hears_of_no_object() {
     world.profile("default").access = vec![(2_001, Right::Submit)];
     let at = world.connect_as(2, 2_001);
     let member = world.logon(at);
-    for what in [Opening::StatusTable, Opening::AddressBook, Opening::Folder(0, Folder::Outbox)] {
+    for what in [Opening::StatusTable, Opening::AddressBook, Opening::Folder(0, Folder::OUTBOX)] {
         assert_eq!(world.try_open(member, what).expect_err("refused").code, Code::E_NO_ACCESS);
     }
     let source = AdviseSource::Object(ObjectId { place: 0, generation: 0 });

@@ -75,8 +75,8 @@ fn what_is_not_supported_is_refused() {
 fn one_notification_names_all_registrations() {
     let mut world = World::new();
     let member = world.member(1);
-    let outbox = world.open(member, Opening::Folder(0, Folder::Outbox));
-    let inbox = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let outbox = world.open(member, Opening::Folder(0, Folder::OUTBOX));
+    let inbox = world.open(member, Opening::Folder(0, Folder::INBOX));
     let store = world.open(member, Opening::Store(0));
     let mut on = |object, events| {
         world.try_advise(member, AdviseSource::Object(object), events).expect("registered")
@@ -90,9 +90,9 @@ fn one_notification_names_all_registrations() {
     let told = world.notifications(member);
     assert_eq!(told.len(), 2);
     assert_eq!(told[0].advises, [by_folder, by_store, by_session]);
-    assert!(matches!(told[0].event, News::Created(p) if p.folder == Folder::Outbox));
+    assert!(matches!(told[0].event, News::Created(p) if p.folder == Folder::OUTBOX));
     assert_eq!(told[1].advises, [by_store]);
-    assert!(matches!(told[1].event, News::Moved(p, Folder::Outbox) if p.folder == Folder::Sent));
+    assert!(matches!(told[1].event, News::Moved(p, Folder::OUTBOX) if p.folder == Folder::SENT));
 }
 
 /// NOTIF-8 (stricter): after Unadvise nothing is told; other registrations are not touched.
@@ -131,8 +131,8 @@ fn a_registration_outlives_its_object() {
 fn folders_tell_of_their_rows() {
     let mut world = World::new();
     let member = world.member(1);
-    let outbox = world.open(member, Opening::Folder(0, Folder::Outbox));
-    let sent = world.open(member, Opening::Folder(0, Folder::Sent));
+    let outbox = world.open(member, Opening::Folder(0, Folder::OUTBOX));
+    let sent = world.open(member, Opening::Folder(0, Folder::SENT));
     for object in [outbox, outbox, sent] {
         let source = AdviseSource::Object(object);
         world.try_advise(member, source, Events::TABLE_MODIFIED).expect("registered");
@@ -164,8 +164,8 @@ fn deletes_are_told() {
     world.done(member.at, delete.clone());
     assert_eq!(world.refused(member.at, delete), Code::E_NOT_FOUND);
     let news = world.news(other);
-    assert!(matches!(news[0], News::Moved(p, Folder::Sent) if p.folder == Folder::Deleted));
-    assert!(matches!(news[1], News::Deleted(p) if p.folder == Folder::Deleted));
+    assert!(matches!(news[0], News::Moved(p, Folder::SENT) if p.folder == Folder::DELETED));
+    assert!(matches!(news[1], News::Deleted(p) if p.folder == Folder::DELETED));
     assert_eq!(news.len(), 2);
 }
 
@@ -178,13 +178,13 @@ fn a_repeated_deletion_destroys_nothing() {
     let entry = world.submit(member, "b@x");
     world.news(other);
     let delete = |from| Request::DeleteFrom { member: member.id, entry, from };
-    assert_eq!(world.refused(member.at, delete(Folder::Inbox)), Code::E_NOT_FOUND);
-    world.done(member.at, delete(Folder::Sent));
-    assert_eq!(world.refused(member.at, delete(Folder::Sent)), Code::E_NOT_FOUND);
+    assert_eq!(world.refused(member.at, delete(Folder::INBOX)), Code::E_NOT_FOUND);
+    world.done(member.at, delete(Folder::SENT));
+    assert_eq!(world.refused(member.at, delete(Folder::SENT)), Code::E_NOT_FOUND);
     let news = world.news(other);
-    assert!(matches!(news[..], [News::Moved(p, Folder::Sent)] if p.folder == Folder::Deleted));
-    world.done(member.at, delete(Folder::Deleted));
-    assert_eq!(world.refused(member.at, delete(Folder::Deleted)), Code::E_NOT_FOUND);
+    assert!(matches!(news[..], [News::Moved(p, Folder::SENT)] if p.folder == Folder::DELETED));
+    world.done(member.at, delete(Folder::DELETED));
+    assert_eq!(world.refused(member.at, delete(Folder::DELETED)), Code::E_NOT_FOUND);
 }
 
 /// NOTIF-11, STAT-5: an address book and the status table tell when they change.

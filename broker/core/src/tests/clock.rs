@@ -121,7 +121,7 @@ fn tokens_do_not_look_at_the_wall() {
     for set in [-5 * HOURS, 5 * HOURS] {
         let mut world = World::new();
         let (member, other) = (world.member(1), world.member(2));
-        let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+        let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
         let grant = |token| Request::Grant {
             member: member.id,
             object: folder,

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
+use sundown_protocol::folder::{
+    Bookmark, ContentsRow, Direction, Filter, Flags, FolderRow, Key, Marks, Sort,
+};
+use sundown_protocol::notification::FolderChange;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
-    Action, AddressCall, Dsn, KeptClock, MessageContent, Onward, Outcome, ProviderAnswer,
-    ProviderCall, ProviderError, ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite,
-    StoredDsn, Submission, Transmission, TransportCall, TransportFacts,
+    Action, AddressCall, Dsn, KeptClock, MailboxCall, MessageContent, Mirror, MirrorChange, News,
+    Onward, Outcome, Pending, ProviderAnswer, ProviderCall, ProviderError, ProviderType,
+    RecipientResult, Spot, StoreChange, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission,
+    Transmission, TransportCall, TransportFacts, Wanted,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -25,6 +30,10 @@ pub(super) struct Message {
     pub(super) folder: Folder,
     pub(super) bytes: Vec<u8>,
     pub(super) recovered: bool,
+    pub(super) flags: Flags,
+    pub(super) received: u64,
+    /// Where its mailbox has it.
+    pub(super) spot: Option<Spot>,
 }
 
 /// A store that outlives brokers.
@@ -34,6 +43,14 @@ pub(super) struct Store {
     /// How often it is logged on to.
     pub(super) logons: i64,
     pub(super) messages: BTreeMap<u128, Message>,
+    /// Folders besides those of every store: what each is in, and its name.
+    pub(super) folders: BTreeMap<Folder, (Option<Folder>, String)>,
+    /// Folders made so far: a number is not used again.
+    made_folders: u32,
+    /// The folders of a mailbox's directories.
+    dirs: BTreeMap<String, Folder>,
+    /// Messages that were changed here since the store's mailbox looked last.
+    pub(super) pending: BTreeSet<u128>,
     pub(super) submissions: BTreeMap<u128, Submission>,
     pub(super) uploads: HashMap<u64, Vec<u8>>,
     pub(super) settings: HashMap<(String, String), String>,
@@ -124,9 +141,12 @@ impl Store {
         submission.order = self.queued;
         let message = Message {
             seq: self.made,
-            folder: Folder::Outbox,
+            folder: Folder::OUTBOX,
             bytes: b"left".to_vec(),
             recovered: false,
+            flags: Flags::default(),
+            received: 0,
+            spot: None,
         };
         self.messages.insert(submission.record, message);
         self.submissions.insert(submission.record, submission);
@@ -148,9 +168,16 @@ impl Store {
                 Ok(ProviderAnswer::Done)
             }
             StoreWrite::Submit { submission, content, .. } => self.submit(*submission, content),
-            StoreWrite::Save { record, content, recovered, .. } => {
-                self.save(record, content, recovered)
+            StoreWrite::Save { record, folder, content, flags, recovered, now } => {
+                self.save(record, folder, content, (flags, recovered, now))
             }
+            StoreWrite::Copy { record, copy, to } => self.copy(record, copy, to),
+            StoreWrite::Move { record, to } => self.move_to(record, to),
+            StoreWrite::SetFlags { record, add, remove } => self.set_flags(record, &add, &remove),
+            StoreWrite::MakeFolder { parent, name } => self.make_folder(parent, name),
+            StoreWrite::RenameFolder { folder, name } => self.rename_folder(folder, name),
+            StoreWrite::RemoveFolder { folder } => self.remove_folder(folder),
+            StoreWrite::Mirror(mirror) => Ok(ProviderAnswer::Mirrored(self.mirror(*mirror))),
             StoreWrite::Update(update) => {
                 let record = update.submission.record;
                 let state = update.state;
@@ -179,11 +206,11 @@ impl Store {
                 };
                 let told = update.notice.as_deref().map(told);
                 let folder = match state {
-                    SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
-                    SubmissionState::Aborted => Some(Folder::Drafts),
+                    SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::SENT),
+                    SubmissionState::Aborted => Some(Folder::DRAFTS),
                     _ => None,
                 };
-                let message = self.messages.get_mut(&record).filter(|m| m.folder == Folder::Outbox);
+                let message = self.messages.get_mut(&record).filter(|m| m.folder == Folder::OUTBOX);
                 let moved = folder.filter(|_| message.is_some());
                 if let (Some(folder), Some(message)) = (folder, message) {
                     message.folder = folder;
@@ -199,12 +226,13 @@ impl Store {
                     return Err(error(Code::E_NOT_FOUND));
                 };
                 let from = message.folder;
-                if from == Folder::Deleted {
+                self.pending.insert(record);
+                if from == Folder::DELETED {
                     self.messages.remove(&record);
                     return Ok(ProviderAnswer::Removed { from, to: None });
                 }
-                message.folder = Folder::Deleted;
-                Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
+                message.folder = Folder::DELETED;
+                Ok(ProviderAnswer::Removed { from, to: Some(Folder::DELETED) })
             }
             StoreWrite::DeleteFrom { record, from } => {
                 match self.messages.get(&record) {
@@ -259,7 +287,10 @@ impl Store {
 
     fn enter(&mut self, record: u128, bytes: Vec<u8>, folder: Folder, recovered: bool) {
         self.made += 1;
-        self.messages.insert(record, Message { seq: self.made, folder, bytes, recovered });
+        let (seq, flags) = (self.made, Flags::default());
+        let (received, spot) = (0, None);
+        let message = Message { seq, folder, bytes, recovered, flags, received, spot };
+        self.messages.insert(record, message);
     }
 
     /// Keeps a notification, and sends it on.
@@ -269,7 +300,7 @@ impl Store {
             self.notices.push((record, told));
             self.actions.push(actions.into_iter().map(|(_, action)| action).collect());
         }
-        self.enter(record, b"notice".to_vec(), Folder::Inbox, false);
+        self.enter(record, b"notice".to_vec(), Folder::INBOX, false);
         let (forwarded, text) = match onward {
             Onward::Nowhere => (None, None),
             Onward::Copy(submission) => (Some((submission, &b"notice"[..])), None),
@@ -285,7 +316,8 @@ impl Store {
             };
             submission
         });
-        StoredDsn { record, forwarded, text }
+        let (from, subject) = ("MAILER-DAEMON".into(), "not delivered".into());
+        StoredDsn { record, forwarded, text, from, subject }
     }
 
     fn submit(&mut self, submission: Submission, content: MessageContent) -> Answer {
@@ -296,7 +328,7 @@ impl Store {
         }
         let bytes = self.take(content)?;
         let size = bytes.len() as u64;
-        self.enter(record, bytes, Folder::Outbox, false);
+        self.enter(record, bytes, Folder::OUTBOX, false);
         self.queued += 1;
         let submission = Submission { order: self.queued, size, ..submission };
         self.history.push((record, submission.state()));
@@ -304,15 +336,28 @@ impl Store {
         Ok(ProviderAnswer::Submitted { submission: Box::new(submission), new: true })
     }
 
-    fn save(&mut self, record: u128, content: MessageContent, recovered: bool) -> Answer {
+    fn save(
+        &mut self,
+        record: u128,
+        folder: Folder,
+        content: MessageContent,
+        (flags, recovered, received): (Flags, bool, u64),
+    ) -> Answer {
         let entry = EntryId { store: self.uid, record };
         let place = |folder| Place { entry, folder };
         if let Some(message) = self.messages.get(&record) {
             return Ok(ProviderAnswer::Saved { place: place(message.folder), new: false });
         }
+        self.has_folder(folder)?;
         let bytes = self.take(content)?;
-        self.enter(record, bytes, Folder::Drafts, recovered);
-        Ok(ProviderAnswer::Saved { place: place(Folder::Drafts), new: true })
+        self.enter(record, bytes, folder, recovered);
+        let message = self.messages.get_mut(&record).expect("entered just before");
+        (message.flags, message.received) = (flags, received);
+        // A draft of this broker stays here.
+        if folder != Folder::DRAFTS {
+            self.pending.insert(record);
+        }
+        Ok(ProviderAnswer::Saved { place: place(folder), new: true })
     }
 
     pub(super) fn read(&mut self, call: &'static str, question: StoreRead) -> Answer {
@@ -337,6 +382,29 @@ impl Store {
                 };
                 let rows = rows.into_iter().take(limit as usize).map(row).collect();
                 Ok(ProviderAnswer::Messages { rows, next })
+            }
+            StoreRead::Folders { after, limit } => Ok(self.list_folders(after, limit as usize)),
+            StoreRead::FindFolder { folder } => {
+                self.has_folder(folder)?;
+                let rows = vec![self.folder_row(folder)];
+                Ok(ProviderAnswer::Folders { rows, next: None })
+            }
+            StoreRead::Contents { folder, sort, only, after, limit } => {
+                self.has_folder(folder)?;
+                Ok(self.contents(folder, (sort, only), after.as_ref(), limit as usize))
+            }
+            StoreRead::Search { words, folder, after, limit } => {
+                Ok(self.search(&words, folder, after, limit as usize))
+            }
+            StoreRead::Mirrored { dir, after, limit, .. } => {
+                Ok(self.mirrored(&dir, &after, limit as usize))
+            }
+            StoreRead::Directories { after, limit, .. } => {
+                Ok(self.directories(after.as_deref(), limit as usize))
+            }
+            StoreRead::ChangedFolders { .. } => Ok(ProviderAnswer::ChangedFolders(Vec::new())),
+            StoreRead::Pending { after, limit, .. } => {
+                Ok(self.what_is_pending(after, limit as usize))
             }
             StoreRead::Find { record } => match self.messages.get(&record) {
                 Some(message) => Ok(ProviderAnswer::Found {
@@ -391,6 +459,342 @@ impl Store {
                 None => Err(error(Code::E_NOT_IN_QUEUE)),
             },
         }
+    }
+}
+
+/// Folders, flags, and what a mailbox has.
+impl Store {
+    fn has_folder(&self, folder: Folder) -> Result<(), ProviderError> {
+        let known = folder.built_in().is_some() || self.folders.contains_key(&folder);
+        if known { Ok(()) } else { Err(error(Code::E_NOT_FOUND)) }
+    }
+
+    fn find(&mut self, record: u128) -> Result<&mut Message, ProviderError> {
+        self.messages.get_mut(&record).ok_or_else(|| error(Code::E_NOT_FOUND))
+    }
+
+    /// What is in the outgoing queue stays there.
+    fn refuse_queued(&self, record: u128) -> Result<(), ProviderError> {
+        let queued = self.submissions.get(&record).is_some_and(|s| !s.state().is_final());
+        if queued { Err(error(Code::E_BUSY)) } else { Ok(()) }
+    }
+
+    fn set_flags(&mut self, record: u128, add: &Flags, remove: &Flags) -> Answer {
+        let message = self.find(record)?;
+        let flags = message.flags.changed(add, remove);
+        let changed = std::mem::replace(&mut message.flags, flags.clone()) != flags;
+        let folder = message.folder;
+        if changed {
+            self.pending.insert(record);
+        }
+        Ok(ProviderAnswer::Flagged { folder, flags, changed })
+    }
+
+    fn move_to(&mut self, record: u128, to: Folder) -> Answer {
+        self.has_folder(to)?;
+        let from = self.find(record)?.folder;
+        if from != to {
+            self.refuse_queued(record)?;
+            self.find(record)?.folder = to;
+            self.pending.insert(record);
+        }
+        Ok(ProviderAnswer::Moved { from, to })
+    }
+
+    fn copy(&mut self, record: u128, copy: u128, to: Folder) -> Answer {
+        let place = |folder, store| Place { entry: EntryId { store, record: copy }, folder };
+        if let Some(known) = self.messages.get(&copy) {
+            let place = place(known.folder, self.uid);
+            return Ok(ProviderAnswer::Saved { place, new: false });
+        }
+        self.has_folder(to)?;
+        let original = self.find(record)?.clone();
+        self.refuse_queued(record)?;
+        self.made += 1;
+        let message = Message { seq: self.made, folder: to, spot: None, ..original };
+        self.messages.insert(copy, message);
+        self.pending.insert(copy);
+        Ok(ProviderAnswer::Saved { place: place(to, self.uid), new: true })
+    }
+
+    fn is_taken(&self, parent: Option<Folder>, name: &str) -> bool {
+        self.folders.values().any(|(of, taken)| *of == parent && taken == name)
+    }
+
+    fn make_folder(&mut self, parent: Option<Folder>, name: String) -> Answer {
+        if let Some(parent) = parent {
+            self.has_folder(parent)?;
+        }
+        if self.is_taken(parent, &name) {
+            return Err(error(Code::E_COLLISION));
+        }
+        Ok(ProviderAnswer::FolderMade(self.add_folder(parent, name)))
+    }
+
+    fn add_folder(&mut self, parent: Option<Folder>, name: String) -> Folder {
+        let folder = Folder(Folder::FIRST_OTHER + self.made_folders);
+        self.made_folders += 1;
+        self.folders.insert(folder, (parent, name));
+        folder
+    }
+
+    fn rename_folder(&mut self, folder: Folder, name: String) -> Answer {
+        let parent = self.folders.get(&folder).ok_or_else(|| error(Code::E_NOT_FOUND))?.0;
+        if self.is_taken(parent, &name) {
+            return Err(error(Code::E_COLLISION));
+        }
+        self.folders.insert(folder, (parent, name));
+        Ok(ProviderAnswer::Done)
+    }
+
+    fn remove_folder(&mut self, folder: Folder) -> Answer {
+        self.has_folder(folder)?;
+        if self.messages.values().any(|m| m.folder == folder) {
+            return Err(error(Code::E_HAS_MESSAGES));
+        }
+        if self.folders.values().any(|(parent, _)| *parent == Some(folder)) {
+            return Err(error(Code::E_HAS_FOLDERS));
+        }
+        self.folders.remove(&folder);
+        Ok(ProviderAnswer::Done)
+    }
+
+    fn folder_row(&self, folder: Folder) -> FolderRow {
+        let (parent, name) = match folder.built_in() {
+            Some(name) => (None, name.to_owned()),
+            None => self.folders[&folder].clone(),
+        };
+        let inside = || self.messages.values().filter(|m| m.folder == folder);
+        let unread = inside().filter(|m| !m.flags.marks.contains(Marks::READ)).count();
+        let (total, unread) = (inside().count() as u64, unread as u64);
+        FolderRow { folder, parent, name, role: None, total, unread }
+    }
+
+    fn list_folders(&self, after: Option<Folder>, limit: usize) -> ProviderAnswer {
+        let all = Folder::BUILT_IN.into_iter().chain(self.folders.keys().copied());
+        let rest: Vec<_> = all.filter(|f| after.is_none_or(|after| *f > after)).collect();
+        let page = &rest[..limit.min(rest.len())];
+        let rows = page.iter().map(|folder| self.folder_row(*folder)).collect();
+        let next = page.last().copied().filter(|_| rest.len() > limit);
+        ProviderAnswer::Folders { rows, next }
+    }
+
+    fn row(&self, record: u128, message: &Message) -> ContentsRow {
+        ContentsRow {
+            entry: EntryId { store: self.uid, record },
+            folder: message.folder,
+            subject: String::new(),
+            from: String::new(),
+            to: String::new(),
+            date: None,
+            size: message.bytes.len() as u64,
+            received: message.received,
+            flags: message.flags.clone(),
+            recovered: message.recovered,
+        }
+    }
+
+    /// Every column is the time of arrival here.
+    fn contents(
+        &self,
+        folder: Folder,
+        (sort, only): (Sort, Filter),
+        after: Option<&Bookmark>,
+        limit: usize,
+    ) -> ProviderAnswer {
+        let shown = |m: &Message| {
+            let marks = m.flags.marks;
+            m.folder == folder && marks.contains(only.with) && marks.0 & only.without.0 == 0
+        };
+        let mut all: Vec<_> = self.messages.iter().filter(|(_, m)| shown(m)).collect();
+        let key = |m: &Message| (m.received, m.seq);
+        all.sort_by_key(|(_, m)| key(m));
+        if sort.direction == Direction::Descending {
+            all.reverse();
+        }
+        if let Some(Bookmark { key: Key::Number(number), order }) = after {
+            let at = (*number, *order);
+            all.retain(|(_, m)| match sort.direction {
+                Direction::Ascending => key(m) > at,
+                Direction::Descending => key(m) < at,
+            });
+        }
+        let page = &all[..limit.min(all.len())];
+        let rows = page.iter().map(|(record, m)| self.row(**record, m)).collect();
+        let last = page.last().filter(|_| all.len() > limit);
+        let place = |m: &Message| Bookmark { key: Key::Number(m.received), order: m.seq };
+        ProviderAnswer::Contents { rows, next: last.map(|(_, m)| place(m)) }
+    }
+
+    fn search(
+        &self,
+        words: &str,
+        folder: Option<Folder>,
+        after: u64,
+        limit: usize,
+    ) -> ProviderAnswer {
+        let within = |m: &Message| folder.map_or(m.folder != Folder::DELETED, |f| m.folder == f);
+        let has = |m: &Message| String::from_utf8_lossy(&m.bytes).contains(words);
+        let fits = |m: &Message| within(m) && has(m) && (after == 0 || m.seq < after);
+        let mut all: Vec<_> = self.messages.iter().filter(|(_, m)| fits(m)).collect();
+        all.sort_by_key(|(_, m)| std::cmp::Reverse(m.seq));
+        let page = &all[..limit.min(all.len())];
+        let rows = page.iter().map(|(record, m)| self.row(**record, m)).collect();
+        let next = page.last().filter(|_| all.len() > limit).map(|(_, m)| m.seq);
+        ProviderAnswer::Hits { rows, next, unindexed: 0 }
+    }
+
+    fn mirrored(&self, dir: &str, after: &str, limit: usize) -> ProviderAnswer {
+        let spots = self.messages.values().filter_map(|m| {
+            let spot = m.spot.as_ref().filter(|spot| spot.dir == dir && *spot.name > *after)?;
+            Some((spot.name.clone(), m.flags.marks))
+        });
+        let mut rows: Vec<_> = spots.collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        ProviderAnswer::Spots { rows, more }
+    }
+
+    fn directories(&self, after: Option<&str>, limit: usize) -> ProviderAnswer {
+        let dirs = self.messages.values().filter_map(|m| Some(m.spot.as_ref()?.dir.clone()));
+        let dirs = dirs.filter(|dir| after.is_none_or(|after| **dir > *after));
+        let mut dirs: Vec<_> = dirs.collect::<BTreeSet<_>>().into_iter().collect();
+        let more = dirs.len() > limit;
+        dirs.truncate(limit);
+        ProviderAnswer::Directories { dirs, more, passed: true }
+    }
+
+    fn what_is_pending(&self, after: u64, limit: usize) -> ProviderAnswer {
+        let records = self.pending.iter().skip(after as usize).take(limit);
+        let rows: Vec<_> = records
+            .map(|record| {
+                let message = self.messages.get(record);
+                let marks = message.map_or(Marks::default(), |m| m.flags.marks);
+                let wanted = message.map(|m| Wanted {
+                    folder: m.folder,
+                    dir: None,
+                    path: Vec::new(),
+                    role: None,
+                    marks,
+                });
+                let spot = message.and_then(|m| m.spot.clone());
+                let size = message.map_or(0, |m| m.bytes.len() as u64);
+                let received = message.map_or(0, |m| m.received);
+                Pending { record: *record, spot, wanted, size, received }
+            })
+            .collect();
+        let end = after + rows.len() as u64;
+        let next = (end < self.pending.len() as u64).then_some(end);
+        ProviderAnswer::Pending { rows, next }
+    }
+
+    /// The record of what lies somewhere: one is given to what is new.
+    fn at_spot(&self, spot: &Spot) -> Option<u128> {
+        self.messages.iter().find(|(_, m)| m.spot.as_ref() == Some(spot)).map(|(record, _)| *record)
+    }
+
+    fn mirror(&mut self, Mirror { changes, .. }: Mirror) -> Vec<StoreChange> {
+        changes.into_iter().filter_map(|change| self.mirror_one(change)).collect()
+    }
+
+    fn mirror_one(&mut self, change: MirrorChange) -> Option<StoreChange> {
+        match change {
+            MirrorChange::Folder { dir, parent, name, role } => {
+                let built_in = role.and_then(sundown_protocol::folder::Role::built_in);
+                if self.dirs.contains_key(&dir) {
+                    return None;
+                }
+                let parent = parent.and_then(|parent| self.dirs.get(&parent).copied());
+                let folder = built_in.unwrap_or_else(|| self.add_folder(parent, name));
+                self.dirs.insert(dir, folder);
+                let change = FolderChange::Made;
+                built_in.is_none().then_some(StoreChange::Folder { folder, change })
+            }
+            MirrorChange::FolderMade { folder, dir } => {
+                self.dirs.insert(dir, folder);
+                None
+            }
+            MirrorChange::FolderGone { dir } => {
+                let folder = self.dirs.remove(&dir)?;
+                self.folders.remove(&folder)?;
+                Some(StoreChange::Folder { folder, change: FolderChange::Removed })
+            }
+            MirrorChange::FolderMoved { from, to } => {
+                let folder = self.dirs.remove(&from)?;
+                self.dirs.insert(to, folder);
+                None
+            }
+            MirrorChange::FolderKept { .. } | MirrorChange::Passed => None,
+            MirrorChange::Found { spot, marks, news, facts } => {
+                let folder = self.dirs.get(&spot.dir).copied().unwrap_or(Folder::INBOX);
+                if self.at_spot(&spot).is_some() {
+                    return None;
+                }
+                let record = (1 << 100) + u128::from(self.made);
+                self.enter(record, b"Subject: mail\r\n\r\nhello".to_vec(), folder, false);
+                let message = self.messages.get_mut(&record).expect("entered just before");
+                message.flags.marks = marks;
+                (message.received, message.spot) = (facts.received, Some(spot));
+                let (from, subject) = (facts.from, facts.subject);
+                let news = news.then(|| Box::new(News { from, subject }));
+                Some(StoreChange::Created { record, folder, news })
+            }
+            MirrorChange::Marked { spot, marks } => {
+                let record = self.at_spot(&spot)?;
+                let message = self.messages.get_mut(&record)?;
+                message.flags.marks = marks;
+                Some(StoreChange::Modified { record, folder: message.folder })
+            }
+            MirrorChange::Moved { from, to, marks } => {
+                let record = self.at_spot(&from)?;
+                let folder = self.dirs.get(&to.dir).copied().unwrap_or(Folder::INBOX);
+                let message = self.messages.get_mut(&record)?;
+                message.flags.marks = marks;
+                message.spot = Some(to);
+                let from = std::mem::replace(&mut message.folder, folder);
+                Some(StoreChange::Moved { record, from, to: folder })
+            }
+            MirrorChange::Vanished { spot } => {
+                let record = self.at_spot(&spot)?;
+                let folder = self.messages.remove(&record)?.folder;
+                Some(StoreChange::Deleted { record, folder })
+            }
+            MirrorChange::Done { record, spot, .. } => {
+                self.pending.remove(&record);
+                self.messages.get_mut(&record)?.spot = spot;
+                None
+            }
+        }
+    }
+}
+
+/// A mailbox: what it was told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mailbox {
+    /// The store that it mirrors into while it watches.
+    pub(super) watches: Option<u32>,
+    /// The store that it has mirrored into.
+    knows: Option<u32>,
+}
+
+impl Mailbox {
+    /// It takes what is pending in its store at once, while it watches and when it is told of changes.
+    pub(super) fn call<'a>(
+        &mut self,
+        call: MailboxCall,
+        stores: impl Iterator<Item = &'a mut Store>,
+    ) -> ProviderAnswer {
+        match call {
+            MailboxCall::Watch { store } => (self.watches, self.knows) = (Some(store), Some(store)),
+            MailboxCall::Rest => self.watches = None,
+            MailboxCall::Changed | MailboxCall::Validate => {}
+        }
+        let takes = if call == MailboxCall::Changed { self.knows } else { self.watches };
+        for store in stores.filter(|store| Some(store.uid) == takes) {
+            store.pending.clear();
+        }
+        ProviderAnswer::Done
     }
 }
 
@@ -667,6 +1071,13 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             StoreWrite::Setting { .. } => 15,
             StoreWrite::Flush => 16,
             StoreWrite::Clock(_) => 34,
+            StoreWrite::Copy { .. } => 35,
+            StoreWrite::Move { .. } => 36,
+            StoreWrite::SetFlags { .. } => 37,
+            StoreWrite::MakeFolder { .. } => 38,
+            StoreWrite::RenameFolder { .. } => 39,
+            StoreWrite::RemoveFolder { .. } => 40,
+            StoreWrite::Mirror(_) => 41,
         },
         ProviderCall::Read(read) => match read {
             StoreRead::List { .. } => 17,
@@ -677,6 +1088,20 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             StoreRead::Queue { .. } => 22,
             StoreRead::Submission { .. } => 23,
             StoreRead::Oldest => 24,
+            StoreRead::Folders { .. } => 42,
+            StoreRead::FindFolder { .. } => 43,
+            StoreRead::Contents { .. } => 44,
+            StoreRead::Search { .. } => 45,
+            StoreRead::Mirrored { .. } => 46,
+            StoreRead::Pending { .. } => 47,
+            StoreRead::Directories { .. } => 52,
+            StoreRead::ChangedFolders { .. } => 53,
+        },
+        ProviderCall::Mailbox(call) => match call {
+            MailboxCall::Watch { .. } => 48,
+            MailboxCall::Rest => 49,
+            MailboxCall::Changed => 50,
+            MailboxCall::Validate => 51,
         },
         ProviderCall::Transport(call) => match call {
             TransportCall::Prepare(_) => 25,
@@ -695,4 +1120,4 @@ pub(super) fn which(call: &ProviderCall) -> usize {
 }
 
 /// How many kinds of calls there are.
-pub(super) const CALLS: usize = 35;
+pub(super) const CALLS: usize = 54;

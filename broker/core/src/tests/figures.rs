@@ -1,13 +1,14 @@
 //! Figures: what is counted, and what stores are asked for.
 
-use sundown_protocol::SessionId;
-use sundown_protocol::reply::Reply;
-use sundown_protocol::request::Request;
+use sundown_protocol::reply::{Reply, Resource};
+use sundown_protocol::request::{Folder, Request};
+use sundown_protocol::{Code, SessionId};
 
 use super::fakes::Step;
-use super::world::{World, secs};
-use crate::ground::event::Event;
-use crate::provider::Outcome;
+use super::world::{Member, World, mailbox, secs};
+use crate::ground::event::{Event, LaneId};
+use crate::provider::{News, Outcome, ProviderError, ProviderType, StoreChange};
+use crate::{MailboxFigures, ProfileFigures};
 
 /// design §2: what is there, by state; what has happened, by outcome and reason.
 #[test]
@@ -101,4 +102,78 @@ fn the_number_of_requests_is_for_those_who_see_all_sessions() {
     let first = requests(owner.at).expect("the owner sees all sessions");
     assert_eq!(requests(stranger), None);
     assert_eq!(requests(owner.at), Some(first + 2));
+}
+
+/// The lane of the first provider of this type.
+pub(super) fn lane_of(world: &World, kind: ProviderType) -> LaneId {
+    let mut providers = world.broker.sessions.all.values().flat_map(|session| &session.providers);
+    providers.find(|provider| provider.kind == kind).expect("there is one").lane
+}
+
+/// A mailbox tells whether it works.
+pub(super) fn says(world: &mut World, said: Result<(), &str>) {
+    let lane = lane_of(world, ProviderType::Mailbox);
+    let said = said.map_err(|why| ProviderError::new(Code::E_CALL_FAILED, why));
+    world.apply(Event::MailboxSaid { lane, said });
+    world.settle();
+}
+
+/// A mailbox and a transport with one name, as both have the name of their kind, and a member.
+pub(super) fn with_mailbox() -> (World, Member) {
+    let mut world = World::new();
+    world.profile("default").mailboxes.push(mailbox("relay"));
+    let member = world.member(1);
+    (world, member)
+}
+
+fn of_default(world: &World) -> ProfileFigures {
+    world.broker.figures().profiles.remove("default").expect("it has a store")
+}
+
+/// design §2: what comes of a mailbox is not what comes of the transport with its name.
+#[test]
+fn figures_tell_a_mailbox_from_the_transport_of_its_name() {
+    let (mut world, member) = with_mailbox();
+    let (kind, provider) = (Resource::Mailbox, "relay".into());
+    world.done(member.at, Request::ValidateState { member: member.id, kind, provider });
+    let works = MailboxFigures { works: true, watching: true };
+    assert_eq!(of_default(&world).mailboxes["relay"], works);
+    says(&mut world, Err("it is no Maildir"));
+    let figures = of_default(&world);
+    assert_eq!(figures.mailboxes["relay"], MailboxFigures::default());
+    assert_eq!(figures.transports["relay"].used, None, "nothing was sent");
+    world.submit(member, "bo@x");
+    says(&mut world, Ok(()));
+    // Another mailbox is no other transport.
+    world.profile("default").mailboxes[0].provider.path = "/elsewhere".into();
+    let profile = "default".into();
+    world.call(member.at, Request::Reload { profile }).expect("it may");
+    world.settle();
+    let figures = of_default(&world);
+    assert_eq!(figures.transports["relay"].works, Some(true));
+    assert_eq!(figures.mailboxes["relay"], works);
+    world.done(member.at, Request::NotifyProcessShutdown);
+    world.settle();
+    assert_eq!(
+        of_default(&world).mailboxes["relay"],
+        MailboxFigures { works: true, watching: false }
+    );
+}
+
+/// design §2: what mailboxes have written is counted by profile, and so is the new mail that programs were told of.
+#[test]
+fn what_mailboxes_write_is_counted() {
+    let (mut world, _) = with_mailbox();
+    let lane = lane_of(&world, ProviderType::Store);
+    let created = |record, news: Option<&str>| StoreChange::Created {
+        record,
+        folder: Folder::INBOX,
+        news: news.map(|from| Box::new(News { from: from.into(), subject: String::new() })),
+    };
+    let changes = vec![created(1, Some("a@x")), created(2, None)];
+    world.apply(Event::StoreChanged { lane, changes });
+    let changes = vec![StoreChange::Modified { record: 1, folder: Folder::INBOX }];
+    world.apply(Event::StoreChanged { lane, changes });
+    let figures = of_default(&world);
+    assert_eq!((figures.mirrored, figures.new_mail), (3, 1));
 }

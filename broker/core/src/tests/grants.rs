@@ -65,7 +65,7 @@ fn redeem(world: &mut World, at: ConnectionId, token: u128) -> Result<Reference,
 
 /// An open Inbox of a member, in the hands of a connection.
 fn handed_over(world: &mut World, member: Member, to: ConnectionId, token: u128) -> Reference {
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     world.done(member.at, grant(member, folder, token));
     redeem(world, to, token).expect("it is redeemed")
 }
@@ -101,7 +101,7 @@ fn one_object_without_the_session() {
     let mut world = World::new();
     let member = world.member(1);
     let entry = world.submit(member, "b@x");
-    let inbox = world.open(member, Opening::Folder(0, Folder::Sent));
+    let inbox = world.open(member, Opening::Folder(0, Folder::SENT));
     let message = world.open(member, Opening::Message(entry));
     let at = world.connect(2);
     world.done(member.at, grant(member, inbox, 1));
@@ -166,7 +166,7 @@ fn a_token_works_once_and_soon() {
     let mut world = World::new();
     world.profile("default").access = vec![(2_002, crate::settings::Right::Session)];
     let member = world.member(1);
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     let (at, second) = (world.connect(2), world.connect(3));
     let (stranger, root) = (world.connect_as(4, 2_002), world.connect_as(5, 0));
     let refused =
@@ -204,7 +204,7 @@ fn what_can_be_granted() {
     let (member, other) = (world.member(1), world.member(2));
     let book = world.open(member, Opening::AddressBook);
     let draft = world.draft(member, "unsaved");
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     for object in [book, draft] {
         assert_eq!(world.refused(member.at, grant(member, object, 1)), Code::E_NO_SUPPORT);
     }
@@ -231,7 +231,7 @@ fn a_reference_is_an_object_of_its_holder() {
     settings.limits.objects = 3;
     let mut world = World::with(settings);
     let (member, holder) = (world.member(1), world.member(2));
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     world.open(holder, Opening::Store(0));
     for token in 0..2 {
         world.done(member.at, grant(member, folder, token));
@@ -266,7 +266,7 @@ fn a_grant_can_be_taken_back() {
     let at = world.connect(2);
     let by = world.peer(member.at);
     let revoke = |member: Member, token| Request::Revoke { member: member.id, token: Token(token) };
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     world.done(member.at, grant(member, folder, 1));
     assert_eq!(world.refused(sibling.at, revoke(sibling, 1)), Code::E_NOT_FOUND);
     world.done(member.at, revoke(member, 1));
@@ -320,7 +320,7 @@ fn the_granters_end_cuts_off() {
             handed_over(&mut world, member, at, 2),
             handed_over(&mut world, member, second, 3),
         ];
-        let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+        let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
         world.done(member.at, grant(member, folder, 4));
         let of_other = handed_over(&mut world, bystander, at, 5);
         end(&mut world, member);
@@ -401,7 +401,7 @@ fn a_logoff_waits_for_releases() {
         let granted = ReferenceStatus {
             granter: member.id,
             holder: holder.clone(),
-            granted: Granted::Folder(Folder::Inbox),
+            granted: Granted::Folder(Folder::INBOX),
         };
         assert_eq!(status.sessions[0].references, [granted.clone(), granted]);
         assert!(world.call(at, first.list()).is_ok(), "it works meanwhile");
@@ -561,7 +561,7 @@ fn a_token_is_never_shown() {
     };
     let mut world = World::new();
     let member = world.member(1);
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     for request in [
         Request::Grant { member: member.id, object: folder, token, pid: None },
         Request::Redeem { token },
@@ -585,7 +585,7 @@ fn a_token_is_never_shown() {
 fn tokens_expire_one_by_one() {
     let mut world = World::new();
     let member = world.member(1);
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     let at = world.connect(2);
     for token in 1..=3 {
         world.done(member.at, grant(member, folder, token));
@@ -609,7 +609,7 @@ fn the_broker_wakes_for_the_next_token_that_expires() {
     let mut world = World::new();
     let (member, other) = (world.member(1), world.member(2));
     let [folder, theirs] =
-        [member, other].map(|m| world.open(m, Opening::Folder(0, Folder::Inbox)));
+        [member, other].map(|m| world.open(m, Opening::Folder(0, Folder::INBOX)));
     let mut expiries = Vec::new();
     for (granter, object, token) in
         [(member, folder, 1), (member, folder, 2), (other, theirs, 3), (member, folder, 4)]
@@ -643,7 +643,7 @@ fn peers_without_a_pid_are_a_process_for_each_connection() {
     let mut world = World::new();
     let [at, second, third] = [1, 2, 3].map(|connection| world.connect_without_pid(connection));
     let member = world.logon(at);
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     let to =
         |pid, token| Request::Grant { member: member.id, object: folder, token: Token(token), pid };
     assert_eq!(world.refused(at, to(Some(0), 1)), Code::E_INVALID_PARAMETER);

@@ -4,26 +4,32 @@
 //! Each kind of call has a [scene](Scene) in which it is made, and each scene is played with each kind of answer, of a provider
 //! that has done what it was called for and of one that has not. A new call or a new answer does not compile until it is here.
 
+use sundown_protocol::folder::{Bookmark, ContentsRow, Filter, Flags, FolderRow, Key, Marks, Sort};
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
     AddressAction, Blob, Content, Folder, LogonFlags, Opening, QueueAction, QueueChange,
     ReadSource, Report, Request, SettingChange, StoreLogoff,
 };
-use sundown_protocol::{Code, EntryId, FaultDetail, SubmitKey, UploadId};
+use sundown_protocol::{
+    Code, EntryId, Events, FaultDetail, MemberId, ObjectId, SubmitKey, UploadId,
+};
 
 use super::fakes::{Bend, CALLS, How, Interface, Lie, which};
-use super::world::{Member, OWNER, World, entries_of, logon_request, millis, secs};
+use super::world::{Member, OWNER, World, entries_of, logon_request, mailbox, millis, secs};
 use crate::ground::event::ConnectionId;
 use crate::ground::event::Event;
-use crate::ground::expected::Wrong;
+use crate::ground::expected::{Known, Wrong};
 use crate::provider::AddressCall;
 use crate::provider::AskedBy;
+use crate::provider::MailboxCall;
+use crate::provider::Mirror;
 use crate::provider::Outcome;
 use crate::provider::ProviderAnswer;
 use crate::provider::ProviderCall;
 use crate::provider::ProviderType;
 use crate::provider::Recipient;
 use crate::provider::RecipientResult;
+use crate::provider::StoreChange;
 use crate::provider::StoreFacts;
 use crate::provider::StoreRead;
 use crate::provider::StoreWrite;
@@ -31,6 +37,7 @@ use crate::provider::Submission;
 use crate::provider::Transmission;
 use crate::provider::TransportCall;
 use crate::provider::TransportFacts;
+use crate::provider::{ChangedFolder, Pending};
 use crate::provider::{KeptClock, StoredDsn, SubmissionUpdate};
 
 /// A call of one type of provider: how it comes about, and what follows when it is answered with a lie.
@@ -57,14 +64,16 @@ fn scenes() -> Vec<Scene> {
             scenes.push(Scene { provider, call: call.clone(), right, play: *play });
         }
     };
-    let all = ProviderType::SHUTDOWN_ORDER;
-    let [transport, book, store] = all;
+    let all = ProviderType::ALL;
+    let [transport, mailbox, book, store] = all;
     add(store, &Logon, &["StoreOpened"], &[store_logon]);
     add(transport, &Logon, &["TransportReady"], &[other_logon]);
     add(book, &Logon, DONE, &[other_logon]);
+    add(mailbox, &Logon, DONE, &[other_logon]);
     add(store, &Renew, &["StoreOpened"], &[store_renew]);
     add(transport, &Renew, &["TransportReady"], &[transport_renew]);
     add(book, &Renew, DONE, &[book_renew]);
+    add(mailbox, &Renew, DONE, &[mailbox_renew]);
     for provider in all {
         add(provider, &Logoff, DONE, &[logoff]);
         add(provider, &QueryFastShutdown, SHUTDOWN, &[query]);
@@ -76,13 +85,31 @@ fn scenes() -> Vec<Scene> {
     add(store, &write(append()), &["Appended"], &[appends]);
     add(store, &write(StoreWrite::Discard { upload: 0 }), DONE, &[discards]);
     add(store, &write(submit()), &["Submitted"], &[submits, submits_deferred, repeats]);
-    add(store, &write(save()), &["Saved"], &[saves, recovers, keeps]);
+    add(store, &write(save()), &["Saved"], &[saves, recovers, keeps, files]);
+    add(store, &write(copy()), &["Saved"], &[copies]);
+    let to = Folder::SENT;
+    add(store, &write(StoreWrite::Move { record: 0, to }), &["Moved"], &[moves]);
+    add(store, &write(set_flags()), &["Flagged"], &[sets_flags]);
+    add(store, &write(make_folder()), &["FolderMade"], &[makes_a_folder]);
+    let (folder, name) = (Folder::SENT, String::new());
+    let rename = StoreWrite::RenameFolder { folder, name };
+    add(store, &write(rename), DONE, &[renames_a_folder]);
+    add(store, &write(StoreWrite::RemoveFolder { folder }), DONE, &[removes_a_folder]);
+    add(store, &Read(folders()), &["Folders"], &[lists_folders]);
+    add(store, &Read(StoreRead::FindFolder { folder }), &["Folders"], &[opens_a_folder]);
+    add(store, &Read(contents()), &["Contents"], &[shows_a_folder, shows_a_reference]);
+    add(store, &Read(search()), &["Hits"], &[searches]);
+    let watch = ProviderCall::Mailbox(MailboxCall::Watch { store: 0 });
+    add(mailbox, &watch, DONE, &[watches]);
+    add(mailbox, &ProviderCall::Mailbox(MailboxCall::Rest), DONE, &[rests]);
+    add(mailbox, &ProviderCall::Mailbox(MailboxCall::Changed), DONE, &[is_poked]);
+    add(mailbox, &ProviderCall::Mailbox(MailboxCall::Validate), DONE, &[validates_a_mailbox]);
     add(store, &write(update()), &["Updated"], &[marks, records, changes]);
     let hasten = StoreWrite::Hasten { profile: None, uid: None, after: 0, now: 0 };
     add(store, &write(hasten), &["Hastened"], &[flushes_queue, purges]);
     add(store, &write(StoreWrite::Seen { record: 0 }), DONE, &[tells]);
     add(store, &write(StoreWrite::Delete { record: 0 }), &["Removed"], &[deletes]);
-    let delete_from = StoreWrite::DeleteFrom { record: 0, from: Folder::Drafts };
+    let delete_from = StoreWrite::DeleteFrom { record: 0, from: Folder::DRAFTS };
     add(store, &write(delete_from), &["Removed"], &[deletes_from]);
     let (section, name) = (String::new(), String::new());
     let change = SettingChange::Remove;
@@ -91,7 +118,7 @@ fn scenes() -> Vec<Scene> {
     add(store, &write(StoreWrite::Clock(KeptClock::default())), DONE, &[keeps_clock]);
     let flushing: &[_] = &[flushes, flushes_in_a_do, looks_before_a_recovery];
     add(store, &write(StoreWrite::Flush), DONE, flushing);
-    let list = StoreRead::List { folder: Folder::Inbox, after: 0, limit: 0 };
+    let list = StoreRead::List { folder: Folder::INBOX, after: 0, limit: 0 };
     add(store, &Read(list), &["Messages"], &[lists, lists_a_reference]);
     add(store, &Read(StoreRead::Find { record: 0 }), &["Found"], &[opens]);
     let piece = StoreRead::Piece { record: 0, offset: 0, limit: 0 };
@@ -163,6 +190,35 @@ fn row() -> MessageRow {
     MessageRow { entry: entry(), subject, from, to, size: 1, received: 0, recovered: false }
 }
 
+fn folder_row(folder: Folder) -> FolderRow {
+    let name = folder.to_string();
+    FolderRow { folder, parent: None, name, role: None, total: 0, unread: 0 }
+}
+
+fn contents_row() -> ContentsRow {
+    let (subject, from, to) = (String::new(), String::new(), String::new());
+    ContentsRow {
+        entry: entry(),
+        folder: Folder::DRAFTS,
+        subject,
+        from,
+        to,
+        date: None,
+        size: 1,
+        received: 0,
+        flags: Flags::default(),
+        recovered: false,
+    }
+}
+
+fn changed_folder() -> ChangedFolder {
+    ChangedFolder { dir: ".work".into(), wanted: None }
+}
+
+fn pending() -> Pending {
+    Pending { record: 7, spot: None, wanted: None, size: 1, received: 0 }
+}
+
 fn person() -> AddressRow {
     AddressRow { entry: entry(), name: "bo".into(), addresses: vec!["bo@x".into()] }
 }
@@ -193,18 +249,18 @@ fn answers() -> Vec<Bend> {
             ProviderAnswer::Submitted { submission, new: true }
         },
         |_, _| {
-            let place = Place { entry: entry(), folder: Folder::Drafts };
+            let place = Place { entry: entry(), folder: Folder::DRAFTS };
             ProviderAnswer::Saved { place, new: true }
         },
         |_, _| ProviderAnswer::Updated {
-            moved: Some(Folder::Sent),
+            moved: Some(Folder::SENT),
             notice: Some(Box::new(stored_dsn())),
         },
         |_, _| ProviderAnswer::Hastened { found: 3, next: None },
-        |_, _| ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) },
+        |_, _| ProviderAnswer::Removed { from: Folder::DRAFTS, to: Some(Folder::DELETED) },
         |_, _| ProviderAnswer::Setting(Some("value".into())),
         |_, _| ProviderAnswer::Messages { rows: vec![row()], next: None },
-        |_, _| ProviderAnswer::Found { folder: Folder::Inbox, size: 1 },
+        |_, _| ProviderAnswer::Found { folder: Folder::INBOX, size: 1 },
         |_, _| ProviderAnswer::Piece { size: 1, bytes: vec![b'x'], unread_notice: false },
         |_, _| {
             let submissions = vec![one_submission()];
@@ -216,6 +272,23 @@ fn answers() -> Vec<Bend> {
         |_, _| ProviderAnswer::Results(vec![result(0, Outcome::Sent)]),
         |_, _| ProviderAnswer::Addresses { rows: vec![person()], next: None },
         |_, _| ProviderAnswer::Address(person()),
+        |_, _| {
+            let (folder, flags) = (Folder::DRAFTS, Flags::default());
+            ProviderAnswer::Flagged { folder, flags, changed: true }
+        },
+        |_, _| ProviderAnswer::Moved { from: Folder::DRAFTS, to: Folder::SENT },
+        |_, _| ProviderAnswer::FolderMade(Folder(40)),
+        |_, _| ProviderAnswer::Mirrored(vec![StoreChange::Reload(Folder::INBOX)]),
+        |_, _| ProviderAnswer::Folders { rows: vec![folder_row(Folder::INBOX)], next: None },
+        |_, _| ProviderAnswer::Contents { rows: vec![contents_row()], next: None },
+        |_, _| ProviderAnswer::Hits { rows: vec![contents_row()], next: None, unindexed: 0 },
+        |_, _| ProviderAnswer::Spots { rows: vec![("1".into(), Marks::READ)], more: false },
+        |_, _| ProviderAnswer::Pending { rows: vec![pending()], next: None },
+        |_, _| {
+            let dirs = vec![String::new()];
+            ProviderAnswer::Directories { dirs, more: false, passed: true }
+        },
+        |_, _| ProviderAnswer::ChangedFolders(vec![changed_folder()]),
     ]
 }
 
@@ -243,6 +316,17 @@ fn place(answer: &ProviderAnswer) -> usize {
         ProviderAnswer::Results(_) => 18,
         ProviderAnswer::Addresses { .. } => 19,
         ProviderAnswer::Address(_) => 20,
+        ProviderAnswer::Flagged { .. } => 21,
+        ProviderAnswer::Moved { .. } => 22,
+        ProviderAnswer::FolderMade(_) => 23,
+        ProviderAnswer::Mirrored(_) => 24,
+        ProviderAnswer::Folders { .. } => 25,
+        ProviderAnswer::Contents { .. } => 26,
+        ProviderAnswer::Hits { .. } => 27,
+        ProviderAnswer::Spots { .. } => 28,
+        ProviderAnswer::Pending { .. } => 29,
+        ProviderAnswer::Directories { .. } => 30,
+        ProviderAnswer::ChangedFolders(_) => 31,
     }
 }
 
@@ -262,7 +346,33 @@ fn submit() -> StoreWrite {
 }
 
 fn save() -> StoreWrite {
-    StoreWrite::Save { record: 0, content: inline(), recovered: false, now: 0 }
+    let (folder, flags) = (Folder::DRAFTS, Flags::default());
+    StoreWrite::Save { record: 0, folder, content: inline(), flags, recovered: false, now: 0 }
+}
+
+fn copy() -> StoreWrite {
+    StoreWrite::Copy { record: 0, copy: 0, to: Folder::SENT }
+}
+
+fn set_flags() -> StoreWrite {
+    StoreWrite::SetFlags { record: 0, add: Flags::default(), remove: Flags::default() }
+}
+
+fn make_folder() -> StoreWrite {
+    StoreWrite::MakeFolder { parent: None, name: String::new() }
+}
+
+fn folders() -> StoreRead {
+    StoreRead::Folders { after: None, limit: 0 }
+}
+
+fn contents() -> StoreRead {
+    let (folder, only) = (Folder::INBOX, Filter::default());
+    StoreRead::Contents { folder, sort: Sort::NEWEST, only, after: None, limit: 0 }
+}
+
+fn search() -> StoreRead {
+    StoreRead::Search { words: String::new(), folder: None, after: 0, limit: 0 }
 }
 
 fn update() -> StoreWrite {
@@ -271,7 +381,8 @@ fn update() -> StoreWrite {
 
 /// The answer about a notification that nobody asked for.
 fn stored_dsn() -> StoredDsn {
-    StoredDsn { record: 9, forwarded: None, text: None }
+    let (from, subject) = (String::new(), String::new());
+    StoredDsn { record: 9, forwarded: None, text: None, from, subject }
 }
 
 fn transmission() -> Transmission {
@@ -339,6 +450,7 @@ fn all_is_over(world: &mut World) {
 fn name(provider: ProviderType) -> &'static str {
     match provider {
         ProviderType::Transport => "relay",
+        ProviderType::Mailbox => "account",
         ProviderType::AddressBook => "people",
         ProviderType::Store => "store",
     }
@@ -383,7 +495,7 @@ fn over(world: &mut World, provider: &str) -> Member {
 
 fn store_renew(world: &mut World, lie: &Lie) {
     let stays = over(world, "store");
-    let what = world.open(stays, Opening::Folder(0, Folder::Inbox));
+    let what = world.open(stays, Opening::Folder(0, Folder::INBOX));
     let list = Request::List { member: stays.id, object: what, after: 0, limit: 9 };
     told(world, lie, stays.at, list);
 }
@@ -515,7 +627,7 @@ fn saves(world: &mut World, lie: &Lie) {
     told(world, lie, member.at, save(40));
     let again = world.call(member.at, save(41));
     assert!(matches!(again, Ok(Reply::Saved(entry)) if entry.record == 40), "{again:?}");
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
 }
 
 /// It is said by the process's Do.
@@ -541,7 +653,7 @@ fn keeps(world: &mut World, lie: &Lie) {
     let fault = world.do_fast(member.at).expect_err("a draft may be lost");
     assert_eq!(fault.code, Code::E_CORRUPT_DATA);
     assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1, "kept once");
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1, "kept once");
 }
 
 /// Of an intent that may be stored nothing is handed over.
@@ -665,7 +777,7 @@ fn deletes(world: &mut World, lie: &Lie) {
 fn deletes_from(world: &mut World, lie: &Lie) {
     let member = world.member(1);
     let entry = saved(world, member);
-    let from = Folder::Drafts;
+    let from = Folder::DRAFTS;
     told(world, lie, member.at, Request::DeleteFrom { member: member.id, entry, from });
 }
 
@@ -706,16 +818,203 @@ fn flushes_in_a_do(world: &mut World, lie: &Lie) {
     assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
 }
 
+/// A repeat with its key finds it, or does it.
+fn files(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let append = |key| Request::Append {
+        member: member.id,
+        key: SubmitKey(key),
+        store: 0,
+        folder: Folder::SENT,
+        content: Content::Inline(Blob(b"text".to_vec())),
+        flags: Box::new(Flags::default()),
+        received: None,
+    };
+    told(world, lie, member.at, append(50));
+    assert_eq!(world.in_folder("default", Folder::SENT), usize::from(lie.how == How::Done));
+    let again = world.call(member.at, append(50));
+    assert!(matches!(again, Ok(Reply::Saved(entry)) if entry.record == 50), "{again:?}");
+    assert_eq!(world.in_folder("default", Folder::SENT), 1);
+}
+
+fn copies(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let entry = saved(world, member);
+    let (key, to) = (SubmitKey(50), Folder::SENT);
+    let copy = Request::Copy { member: member.id, key, entry, to };
+    told(world, lie, member.at, copy.clone());
+    let again = world.call(member.at, copy);
+    assert!(matches!(again, Ok(Reply::Saved(entry)) if entry.record == 50), "{again:?}");
+    assert_eq!(world.in_folder("default", Folder::SENT), 1);
+}
+
+/// Nobody is told of a change of which it is not known whether it was made.
+fn told_and_no_news(world: &mut World, lie: &Lie, member: Member, request: Request) {
+    world.advise(member, Events::all());
+    told(world, lie, member.at, request);
+    assert_eq!(world.news(member), []);
+}
+
+fn moves(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let entry = saved(world, member);
+    let to = Folder::SENT;
+    told_and_no_news(world, lie, member, Request::Move { member: member.id, entry, to });
+    let moved = world.in_folder("default", to);
+    assert_eq!(moved, usize::from(lie.how == How::Done));
+}
+
+fn sets_flags(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let entry = saved(world, member);
+    let add = Flags { marks: Marks::FLAGGED, keywords: Vec::new() };
+    let flag =
+        Request::SetFlags { member: member.id, entry, add: Box::new(add), remove: Box::default() };
+    told_and_no_news(world, lie, member, flag);
+}
+
+fn making(member: Member) -> Request {
+    Request::MakeFolder { member: member.id, store: 0, parent: None, name: "work".into() }
+}
+
+fn made(world: &mut World, member: Member) -> Folder {
+    match world.call(member.at, making(member)) {
+        Ok(Reply::Made(folder)) => folder,
+        other => panic!("{other:?} to a folder"),
+    }
+}
+
+fn makes_a_folder(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    told_and_no_news(world, lie, member, making(member));
+}
+
+fn renames_a_folder(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let (folder, name) = (made(world, member), "play".into());
+    let rename = Request::RenameFolder { member: member.id, store: 0, folder, name };
+    told_and_no_news(world, lie, member, rename);
+}
+
+fn removes_a_folder(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let folder = made(world, member);
+    let remove = Request::RemoveFolder { member: member.id, store: 0, folder };
+    told_and_no_news(world, lie, member, remove);
+}
+
+fn lists_folders(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let list = Request::Folders { member: member.id, store: 0, after: None, limit: 2 };
+    told(world, lie, member.at, list);
+}
+
+/// What is not known to be there is not opened, and counts for nobody.
+fn opens_a_folder(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let folder = made(world, member);
+    let open = Request::Open { member: member.id, what: Opening::Folder(0, folder) };
+    told(world, lie, member.at, open);
+    world.assert_counts();
+}
+
+fn page(member: MemberId, object: ObjectId) -> Request {
+    let (sort, only, after, limit) = (Sort::NEWEST, Filter::default(), None, 9);
+    Request::Contents { member, object, sort, only, after, limit }
+}
+
+fn shows_a_folder(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let object = world.open(member, Opening::Folder(0, Folder::DRAFTS));
+    saved(world, member);
+    told(world, lie, member.at, page(member.id, object));
+}
+
+fn shows_a_reference(world: &mut World, lie: &Lie) {
+    let (grants, holds) = (world.member(1), world.connect(2));
+    let object = world.open(grants, Opening::Folder(0, Folder::DRAFTS));
+    let token = sundown_protocol::Token(1);
+    world.done(grants.at, Request::Grant { member: grants.id, object, token, pid: None });
+    saved(world, grants);
+    let Ok(Reply::Redeemed { member, object, .. }) = world.call(holds, Request::Redeem { token })
+    else {
+        panic!("redeemed")
+    };
+    told(world, lie, holds, page(member, object));
+}
+
+fn searches(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    saved(world, member);
+    let (words, folder, after, limit) = ("text".into(), None, 5, 9);
+    let search = Request::Search { member: member.id, store: 0, words, folder, after, limit };
+    told(world, lie, member.at, search);
+}
+
+fn shown_status(world: &mut World, name: &str) -> String {
+    let sessions = world.status().sessions;
+    let provider = sessions[0].providers.iter().find(|p| p.name == name).cloned();
+    provider.expect("it is listed").status
+}
+
+/// The session goes on, and says it.
+fn watches(world: &mut World, lie: &Lie) {
+    tell(world, lie);
+    let member = world.member(1);
+    let status = shown_status(world, "account");
+    assert!(status.starts_with("wrong: Watch was answered with"), "{status}");
+    world.submit(member, "b@x");
+}
+
+fn rests(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    tell(world, lie);
+    world.notify(member.at);
+    let status = shown_status(world, "account");
+    assert!(status.starts_with("wrong: Rest was answered with"), "{status}");
+}
+
+/// What is pending stays so in the store, and the next change is told again.
+fn is_poked(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let entry = saved(world, member);
+    tell(world, lie);
+    world.done(member.at, Request::Move { member: member.id, entry, to: Folder::SENT });
+    world.done(member.at, Request::Move { member: member.id, entry, to: Folder::INBOX });
+    assert_eq!(world.store("default").pending, [].into());
+}
+
+fn validates_a_mailbox(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let (kind, provider) = (Resource::Mailbox, "account".into());
+    let validate = Request::ValidateState { member: member.id, kind, provider };
+    told(world, lie, member.at, validate.clone());
+    world.done(member.at, validate);
+}
+
+/// It is not there again, and is told nothing, until the next process comes.
+fn mailbox_renew(world: &mut World, lie: &Lie) {
+    tell(world, &always(lie));
+    let stays = over(world, "account");
+    let entry = saved(world, stays);
+    world.done(stays.at, Request::Move { member: stays.id, entry, to: Folder::SENT });
+    let overlooked = !world.store("default").pending.is_empty();
+    assert_eq!(overlooked, lie.how == How::Undone, "it is there again although it says otherwise");
+    world.lies.clear();
+    world.member(3);
+    assert_eq!(world.store("default").pending, [].into());
+}
+
 fn lists(world: &mut World, lie: &Lie) {
     let member = world.member(1);
-    let object = world.open(member, Opening::Folder(0, Folder::Drafts));
+    let object = world.open(member, Opening::Folder(0, Folder::DRAFTS));
     saved(world, member);
     told(world, lie, member.at, Request::List { member: member.id, object, after: 0, limit: 9 });
 }
 
 fn lists_a_reference(world: &mut World, lie: &Lie) {
     let (grants, holds) = (world.member(1), world.connect(2));
-    let object = world.open(grants, Opening::Folder(0, Folder::Drafts));
+    let object = world.open(grants, Opening::Folder(0, Folder::DRAFTS));
     let token = sundown_protocol::Token(1);
     world.done(grants.at, Request::Grant { member: grants.id, object, token, pid: None });
     saved(world, grants);
@@ -909,11 +1208,61 @@ fn acts(world: &mut World, lie: &Lie) {
 fn nothing_is_left_out() {
     let told: Vec<_> =
         answers().iter().map(|a| place(&a(&ProviderCall::Logon, ProviderAnswer::Done))).collect();
-    assert_eq!(told, (0..=20).collect::<Vec<_>>());
+    assert_eq!(told, (0..=31).collect::<Vec<_>>());
     let mut calls: Vec<_> = scenes().iter().map(|scene| which(&scene.call)).collect();
     calls.sort_unstable();
     calls.dedup();
-    assert_eq!(calls, (0..CALLS).collect::<Vec<_>>());
+    let of_mailboxes = [41, 46, 47, 52, 53];
+    let brokers = (0..CALLS).filter(|call| !of_mailboxes.contains(call));
+    assert_eq!(calls, brokers.collect::<Vec<_>>());
+}
+
+/// What a mailbox asks its store for is no call of the broker's; its answers are checked all the same.
+#[test]
+fn what_a_mailbox_is_answered_is_checked() {
+    let (mailbox, dir, after) = (std::path::PathBuf::new(), String::new(), String::new());
+    let mirrored = StoreRead::Mirrored { mailbox: mailbox.clone(), dir, after, limit: 1 };
+    let pending_read = StoreRead::Pending { mailbox: mailbox.clone(), after: 3, limit: 1 };
+    let directories = StoreRead::Directories { mailbox: mailbox.clone(), after: None, limit: 1 };
+    let refolded = StoreRead::ChangedFolders { mailbox: mailbox.clone(), limit: 1 };
+    let mirror = StoreWrite::Mirror(Box::new(Mirror { mailbox, changes: Vec::new() }));
+    let calls = [
+        mirrored.expects(),
+        pending_read.expects(),
+        mirror.expects(),
+        directories.expects(),
+        refolded.expects(),
+    ];
+    let right = ["Spots", "Pending", "Mirrored", "Directories", "ChangedFolders"];
+    for (expected, right) in calls.into_iter().zip(right) {
+        for answer in answers() {
+            let said = answer(&ProviderCall::Logon, ProviderAnswer::Done);
+            let fits = expected.check(&said, Known::default());
+            assert_eq!(fits.is_ok(), said.name() == right, "{right}: {fits:?}");
+        }
+    }
+    let spots = |count, more| {
+        let rows = vec![("1".to_owned(), Marks::READ); count];
+        mirrored.expects().check(&ProviderAnswer::Spots { rows, more }, Known::default())
+    };
+    assert!(spots(1, true).is_ok() && spots(2, false).is_err() && spots(0, true).is_err());
+    let dirs = |count, more| {
+        let dirs = vec![String::new(); count];
+        let answer = ProviderAnswer::Directories { dirs, more, passed: false };
+        directories.expects().check(&answer, Known::default())
+    };
+    assert!(dirs(1, true).is_ok() && dirs(2, false).is_err() && dirs(0, true).is_err());
+    let folders = |count| {
+        let rows = ProviderAnswer::ChangedFolders(vec![changed_folder(); count]);
+        refolded.expects().check(&rows, Known::default())
+    };
+    assert!(folders(1).is_ok() && folders(2).is_err());
+    let changes = |count, next| {
+        let rows = vec![pending(); count];
+        pending_read.expects().check(&ProviderAnswer::Pending { rows, next }, Known::default())
+    };
+    assert!(changes(1, Some(4)).is_ok() && changes(2, None).is_err());
+    assert!(changes(1, Some(3)).is_err(), "a cursor that stays");
 }
 
 /// SEED-9, design §3.17: each call, answered with each answer to another one.
@@ -931,7 +1280,7 @@ fn an_answer_to_another_call_is_none() {
                 lies += 1;
                 let call = which(&scene.call);
                 let lie = Lie { provider: scene.provider, call, how, answer, times: 1 };
-                let mut world = World::new();
+                let mut world = world_for(scene);
                 (scene.play)(&mut world, &lie);
                 let (provider, called, wrong) = world.wrong[0].clone();
                 assert_eq!((called, wrong), (scene.call.name(), Wrong::Kind(said.name())));
@@ -941,6 +1290,15 @@ fn an_answer_to_another_call_is_none() {
         }
     }
     println!("{lies} lies in {} scenes", scenes.len());
+}
+
+/// A world with the provider that a scene is about.
+fn world_for(scene: &Scene) -> World {
+    let mut world = World::new();
+    if scene.provider == ProviderType::Mailbox {
+        world.profile("default").mailboxes.push(mailbox("account"));
+    }
+    world
 }
 
 /// Says which lie a check failed at.
@@ -962,7 +1320,7 @@ fn an_answer_that_cannot_be_is_none() {
         let scene = Scene { provider: bent_by(&call), call, right: &[], play };
         let _what = Saying(&scene, "what cannot be", How::Done);
         let (provider, call) = (scene.provider, which(&scene.call));
-        let mut world = World::new();
+        let mut world = world_for(&scene);
         (scene.play)(&mut world, &Lie { provider, call, how: How::Done, answer, times: 1 });
         let (_, called, wrong) = world.wrong[0].clone();
         assert_eq!(called, scene.call.name());
@@ -986,7 +1344,7 @@ type Bent = (fn(&mut World, &Lie), ProviderCall, Bend);
 fn bent() -> Vec<Bent> {
     use ProviderAnswer as A;
     use ProviderCall::{Address, Read, Transport, Write};
-    let list = || Read(StoreRead::List { folder: Folder::Inbox, after: 0, limit: 0 });
+    let list = || Read(StoreRead::List { folder: Folder::INBOX, after: 0, limit: 0 });
     let piece = || Read(StoreRead::Piece { record: 0, offset: 0, limit: 0 });
     let due = || Read(StoreRead::Due { after: None, limit: 0 });
     let queue = || Read(StoreRead::Queue { all: false, after: 0, limit: 0 });
@@ -995,7 +1353,7 @@ fn bent() -> Vec<Bent> {
     let complete = || Transport(TransportCall::Complete { id: 0 });
     let recover = || Transport(TransportCall::Recover { transmission: Box::new(transmission()), marker: String::new() });
     let people = || Address(AddressCall::List { after: 0, limit: 0 });
-    let delete_from = || Write(StoreWrite::DeleteFrom { record: 0, from: Folder::Drafts });
+    let delete_from = || Write(StoreWrite::DeleteFrom { record: 0, from: Folder::DRAFTS });
     let hasten = Write(StoreWrite::Hasten { profile: None, uid: None, after: 0, now: 0 });
     let (section, name, change) = (String::new(), String::new(), SettingChange::Remove);
     let set = Write(StoreWrite::Setting { section, name, change });
@@ -1006,16 +1364,16 @@ fn bent() -> Vec<Bent> {
         (submits, Write(submit()), |_, answer| submission_of(answer, |s| s.recipients[0].state = SubmissionState::Sent)),
         (submits, Write(submit()), |_, answer| submission_of(answer, |s| s.recipients.push(s.recipients[0].clone()))),
         (submits, Write(submit()), |_, answer| submission_of(answer, |s| s.recipients.clear())),
-        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: entry(), folder: Folder::Drafts }, new: true }),
-        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 9, record: 40 }, folder: Folder::Drafts }, new: true }),
-        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 40 }, folder: Folder::Sent }, new: true }),
+        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: entry(), folder: Folder::DRAFTS }, new: true }),
+        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 9, record: 40 }, folder: Folder::DRAFTS }, new: true }),
+        (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 40 }, folder: Folder::SENT }, new: true }),
         (marks, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
         (records, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
         (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.record = 9)),
         (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.from = "me@here".into())),
         (flushes_queue, hasten, |_, _| A::Hastened { found: 1, next: Some(0) }),
-        (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::Inbox, to: None }),
-        (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::Drafts, to: Some(Folder::Drafts) }),
+        (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::INBOX, to: None }),
+        (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::DRAFTS, to: Some(Folder::DRAFTS) }),
         (sets, set, |_, _| A::Setting(None)),
         (lists, list(), |_, _| A::Messages { rows: vec![row(); 10], next: None }),
         (lists, list(), |_, _| A::Messages { rows: Vec::new(), next: Some(0) }),
@@ -1045,6 +1403,25 @@ fn bent() -> Vec<Bent> {
         (completes, complete(), |_, _| A::Results(vec![result(0, Outcome::Sent), result(usize::MAX, Outcome::Sent)])),
         (completes, complete(), |_, _| A::Results(vec![result(0, Outcome::Sent), result(0, Outcome::Failed)])),
         (finds_out, recover(), |_, _| A::Results(vec![result(3, Outcome::Sent)])),
+        (copies, Write(copy()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 51 }, folder: Folder::SENT }, new: true }),
+        (copies, Write(copy()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 50 }, folder: Folder::INBOX }, new: true }),
+        (files, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 50 }, folder: Folder::DRAFTS }, new: true }),
+        (moves, Write(StoreWrite::Move { record: 0, to: Folder::SENT }), |_, _| A::Moved { from: Folder::DRAFTS, to: Folder::INBOX }),
+        (makes_a_folder, Write(make_folder()), |_, _| A::FolderMade(Folder::SENT)),
+        (lists_folders, Read(folders()), |_, _| A::Folders { rows: [0, 1, 2].map(|n| folder_row(Folder(n))).into(), next: None }),
+        (lists_folders, Read(folders()), |_, _| A::Folders { rows: [1, 0].map(|n| folder_row(Folder(n))).into(), next: None }),
+        (lists_folders, Read(folders()), |_, _| A::Folders { rows: [1, 1].map(|n| folder_row(Folder(n))).into(), next: None }),
+        (lists_folders, Read(folders()), |_, _| A::Folders { rows: vec![folder_row(Folder(1))], next: Some(Folder(2)) }),
+        (lists_folders, Read(folders()), |_, _| A::Folders { rows: Vec::new(), next: Some(Folder(2)) }),
+        (opens_a_folder, Read(StoreRead::FindFolder { folder: Folder::SENT }), |_, _| A::Folders { rows: vec![folder_row(Folder::INBOX)], next: None }),
+        (opens_a_folder, Read(StoreRead::FindFolder { folder: Folder::SENT }), |_, _| A::Folders { rows: Vec::new(), next: None }),
+        (shows_a_folder, Read(contents()), |_, _| A::Contents { rows: vec![contents_row(); 10], next: None }),
+        (shows_a_folder, Read(contents()), |_, _| A::Contents { rows: Vec::new(), next: Some(Bookmark { key: Key::Number(0), order: 0 }) }),
+        (shows_a_folder, Read(contents()), |_, _| A::Contents { rows: vec![ContentsRow { entry: EntryId { store: 9, record: 7 }, ..contents_row() }], next: None }),
+        (searches, Read(search()), |_, _| A::Hits { rows: vec![contents_row(); 10], next: None, unindexed: 0 }),
+        (searches, Read(search()), |_, _| A::Hits { rows: Vec::new(), next: Some(5), unindexed: 0 }),
+        (searches, Read(search()), |_, _| A::Hits { rows: Vec::new(), next: Some(0), unindexed: 0 }),
+        (searches, Read(search()), |_, _| A::Hits { rows: vec![ContentsRow { entry: EntryId { store: 9, record: 7 }, ..contents_row() }], next: None, unindexed: 0 }),
         (lists_people, people(), |_, _| A::Addresses { rows: vec![person(); 10], next: None }),
         (lists_people, people(), |_, _| A::Addresses { rows: vec![person()], next: Some(0) }),
     ]

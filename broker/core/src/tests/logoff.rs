@@ -25,7 +25,7 @@ fn objects_die_with_their_member() {
     let mut world = World::new();
     let member = world.member(1);
     let stays = world.member(2);
-    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(member, Opening::Folder(0, Folder::INBOX));
     world.open(member, Opening::AddressBook);
     world.open(member, Opening::StatusTable);
     let advise = world.advise(member, Events::EXTENDED);
@@ -258,7 +258,7 @@ fn drafts_are_discarded_or_recovered() {
     world.draft(leaves, "thrown away");
     world.draft(dies, "kept");
     assert_eq!(world.logoff(leaves).discarded, 1);
-    assert_eq!(world.in_folder("default", Folder::Drafts), 0);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 0);
     world.disconnect(dies.at);
     world.settle();
     let drafts: Vec<_> = world.store("default").messages.values().cloned().collect();
@@ -281,7 +281,7 @@ fn a_draft_being_saved_is_kept_once() {
             world.store("default").failures.insert("SaveChanges", [Code::E_DISK_ERROR].into());
         }
         world.let_go("store");
-        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
         world.advance(secs(60));
         world.assert_empty();
     }
@@ -305,9 +305,9 @@ fn a_draft_saved_twice_at_once_is_there_once() {
         let Ok(Reply::Saved(entry)) = second else { panic!("{second:?}") };
         let wanted = if fails { Err(Code::E_DISK_ERROR) } else { Ok(Reply::Saved(entry)) };
         assert_eq!(first.map_err(|fault| fault.code), wanted);
-        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
         world.logoff(member);
-        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     }
 }
 
@@ -322,7 +322,7 @@ fn a_saved_draft_is_a_message() {
     assert_eq!(world.call(member.at, save), Ok(Reply::Saved(entry)));
     let off = world.logoff(member);
     assert_eq!((off.discarded, off.invalidated), (0, 1));
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
 }
 
 /// NOTIF-31, NOTIF-32, A-10, design §3.3: each departure is told, with its reason, to the other members that asked for

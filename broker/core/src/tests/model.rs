@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sundown_protocol::folder::{Filter, Flags, Marks, Sort};
 use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
     Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, QueueChange,
@@ -25,12 +26,15 @@ use sundown_protocol::{
 
 use super::fakes::{Interface, Step};
 use super::world::{
-    Member, OWNER, World, logoff_request, logon_request, millis, secs, settings, transport,
+    Member, OWNER, World, found, logoff_request, logon_request, mailbox, millis, secs, settings,
+    transport,
 };
 use crate::ground::event::ConnectionId;
 use crate::peers::process::Departure;
 use crate::peers::ticket::Host;
+use crate::provider::MirrorChange;
 use crate::provider::Outcome;
+use crate::provider::Spot;
 use crate::provider::Submission;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
@@ -42,11 +46,14 @@ use crate::settings::Linger;
 use crate::settings::Settings;
 use crate::settings::SharedLogoff;
 use crate::settings::Shutdown;
+use crate::settings::Watching;
 use crate::{Event, Stop};
 
 /// One thing that happens. Numbers choose among what is there.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
+    /// Every profile has a mailbox from now on.
+    Mailboxes,
     Connect(u32),
     /// Another copy of the library in a process connects: no host, whatever happens.
     AddIn(u32),
@@ -123,6 +130,26 @@ pub(super) enum Act {
         flag: usize,
     },
     Validate(usize),
+    /// A mailbox has seen something, if it watches.
+    Mirror {
+        profile: usize,
+        what: usize,
+    },
+    /// A mailbox says whether it works.
+    Say {
+        works: bool,
+    },
+    /// Somebody changes a message: its flags, its folder, or it is copied or deleted.
+    File {
+        who: usize,
+        which: usize,
+        what: usize,
+    },
+    /// Somebody makes, renames or removes a folder, looks into it, or looks for words.
+    Folder {
+        who: usize,
+        what: usize,
+    },
     Steps(Vec<usize>),
     Settle,
     Pass(u64),
@@ -164,8 +191,8 @@ pub(super) enum Act {
 const ADD_IN: [u8; 16] = [7; 16];
 
 const PROFILES: [&str; 2] = ["default", "work"];
-const PROVIDERS: [&str; 4] = ["store", "relay", "here", "people"];
-const CALLS: [&str; 11] = [
+const PROVIDERS: [&str; 5] = ["store", "relay", "here", "people", "account"];
+const CALLS: [&str; 18] = [
     "*",
     "SubmitMessage",
     "EndMessage",
@@ -177,6 +204,13 @@ const CALLS: [&str; 11] = [
     "QueryFastShutdown",
     "DoFastShutdown",
     "NotifyProcessShutdown",
+    "Watch",
+    "Rest",
+    "StoreChanged",
+    "SetMessageFlags",
+    "MoveMessages",
+    "SaveChanges",
+    "CreateFolder",
 ];
 const INTERFACES: [Interface; 4] = [
     Interface::Supports,
@@ -184,7 +218,7 @@ const INTERFACES: [Interface; 4] = [
     Interface::Unaware,
     Interface::Refuses(Code::E_CALL_FAILED),
 ];
-const FAILING: [&str; 7] = [
+const FAILING: [&str; 10] = [
     "SubmitMessage",
     "UpdateSubmission",
     "GetOutgoingQueue",
@@ -192,6 +226,9 @@ const FAILING: [&str; 7] = [
     "Logoff",
     "QueryQueue",
     "DoFastShutdown",
+    "SetMessageFlags",
+    "CopyMessages",
+    "OpenFolder",
 ];
 const ADDRESSES: [&[&str]; 5] =
     [&["a@x"], &["b@x"], &["a@localhost"], &["a@x", "b@x", "c@localhost"], &["b@x", "d@x"]];
@@ -239,15 +276,15 @@ fn act() -> impl Strategy<Value = Act> {
         8 => prop::collection::vec(0..64usize, 1..12).prop_map(Act::Steps),
         3 => Just(Act::Settle),
         4 => (0..40_000u64).prop_map(Act::Pass),
-        2 => (any(), 0..11usize).prop_map(|(provider, call)| Act::Hold { provider, call }),
-        2 => (any(), 0..11usize).prop_map(|(provider, call)| Act::Silence { provider, call }),
+        2 => (any(), 0..CALLS.len()).prop_map(|(provider, call)| Act::Hold { provider, call }),
+        2 => (any(), 0..CALLS.len()).prop_map(|(provider, call)| Act::Silence { provider, call }),
         3 => any().prop_map(Act::LetGo),
         3 => (any(), any()).prop_map(|(to, step)| Act::Script { to, step }),
-        3 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
+        3 => (0..FAILING.len(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
         1 => (0..2usize, any()).prop_map(|(profile, call)| Act::Panic { profile, call }),
         2 => (0..4usize).prop_map(Act::Broken),
         1 => prop::bool::ANY.prop_map(Act::Mute),
-        1 => (0..4usize).prop_map(Act::Literal),
+        1 => (0..PROVIDERS.len()).prop_map(Act::Literal),
         1 => Just(Act::Restart),
         1 => Just(Act::LateRestart),
         2 => any().prop_map(Act::Reload),
@@ -256,6 +293,11 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any().prop_map(Act::FlushQueues),
         1 => (any(), any()).prop_map(|(who, flag)| Act::StoreLogoff { who, flag }),
         1 => any().prop_map(Act::Validate),
+        5 => (0..2usize, any()).prop_map(|(profile, what)| Act::Mirror { profile, what }),
+        1 => prop::bool::ANY.prop_map(|works| Act::Say { works }),
+        5 => (any(), 0..32usize, any())
+            .prop_map(|(who, which, what)| Act::File { who, which, what }),
+        3 => (any(), any()).prop_map(|(who, what)| Act::Folder { who, what }),
     ]
 }
 
@@ -263,11 +305,13 @@ fn act() -> impl Strategy<Value = Act> {
 fn acts(most: usize) -> impl Strategy<Value = Vec<Act>> {
     let here = prop::bool::weighted(0.8);
     (here, prop::collection::vec(act(), 1..most)).prop_map(|(here, acts)| {
+        let mut all = vec![Act::Mailboxes];
         if !here {
-            return acts;
+            all.extend(acts);
+            return all;
         }
         let logon = |at, profile| Act::Logon { at, profile, flags: 7 };
-        let mut all: Vec<_> = [1, 1, 2, 3].map(Act::Connect).into();
+        all.extend([1, 1, 2, 3].map(Act::Connect));
         all.extend(
             [(0, 0), (1, 1), (2, 0), (2, 1), (3, 0)].map(|(at, profile)| logon(at, profile)),
         );
@@ -315,6 +359,8 @@ struct Model {
     durable: BTreeSet<EntryId>,
     /// What somebody wanted sent again, although it may have gone out.
     retried: BTreeSet<u128>,
+    /// What was made so far: messages in mailboxes, and keys.
+    seen: u32,
 }
 
 impl Model {
@@ -352,12 +398,20 @@ impl Model {
             submits: Vec::new(),
             durable: BTreeSet::new(),
             retried: BTreeSet::new(),
+            seen: 0,
         }
     }
 
     fn act(&mut self, act: Act) {
         let world = &mut self.world;
         match act {
+            Act::Mailboxes => {
+                for profile in PROFILES {
+                    world.profile(profile).mailboxes = vec![mailbox("account")];
+                }
+                world.profile("work").mailboxes[0].watch = Watching::Always;
+                world.profile("work").on_new_mail = Some(vec!["ring".into()]);
+            }
             Act::Connect(pid) => {
                 if self.connections.len() < 6 {
                     let at = world.connect(pid);
@@ -527,7 +581,7 @@ impl Model {
                     let what = match what {
                         0 => Opening::AddressBook,
                         1 => Opening::StatusTable,
-                        _ => Opening::Folder(0, Folder::Outbox),
+                        _ => Opening::Folder(0, Folder::OUTBOX),
                     };
                     let open = Request::Open { member: member.id, what: what.clone() };
                     let id = world.ask(member.at, open);
@@ -658,16 +712,130 @@ impl Model {
             }
             Act::Validate(who) => {
                 if let Some(member) = pick(&self.members, who) {
-                    let validate = Request::ValidateState {
-                        member: member.id,
-                        kind: Resource::TransportProvider,
-                        provider: PROVIDERS[who % PROVIDERS.len()].to_owned(),
+                    let provider = PROVIDERS[who % PROVIDERS.len()];
+                    let kind = match provider {
+                        "account" => Resource::Mailbox,
+                        _ => Resource::TransportProvider,
                     };
+                    let (member_id, provider) = (member.id, provider.to_owned());
+                    let validate = Request::ValidateState { member: member_id, kind, provider };
                     world.ask(member.at, validate);
                 }
             }
+            Act::Mirror { profile, what } => self.mirror(PROFILES[profile], what),
+            Act::Say { works } => {
+                world.mailbox_says("account", if works { Ok(()) } else { Err(Code::E_NO_ACCESS) });
+            }
+            Act::File { who, which, what } => self.file(who, which, what),
+            Act::Folder { who, what } => self.use_folder(who, what),
         }
         self.look();
+    }
+
+    fn mirror(&mut self, profile: &str, what: usize) {
+        let world = &mut self.world;
+        let spots = world.store(profile).messages.values().filter_map(|m| m.spot.clone());
+        let known: Vec<Spot> = spots.collect();
+        self.seen += 1;
+        let new = |n: u32| found(&format!("{n}"), what.is_multiple_of(2));
+        let known = known.get(what * 7 % known.len().max(1)).cloned();
+        let marks = Marks(what as u16);
+        let changes = match (what, known) {
+            (0 | 1, _) | (_, None) => vec![new(self.seen)],
+            (2, _) => (0..3).map(|n| new(self.seen * 1_000 + n)).collect(),
+            (3, Some(spot)) => vec![MirrorChange::Marked { spot, marks }],
+            (4, Some(spot)) => vec![MirrorChange::Vanished { spot }],
+            (5, Some(from)) => {
+                let to = Spot { dir: "work".into(), ..from.clone() };
+                vec![MirrorChange::Moved { from, to, marks }, new(self.seen)]
+            }
+            (6, _) => {
+                let (dir, name) = ("work".to_owned(), "work".to_owned());
+                vec![MirrorChange::Folder { dir, parent: None, name, role: None }]
+            }
+            (_, Some(_)) => vec![MirrorChange::FolderGone { dir: "work".into() }],
+        };
+        world.mailbox_writes(profile, changes);
+    }
+
+    fn file(&mut self, who: usize, which: usize, what: usize) {
+        let Some(member) = pick(&self.members, who) else { return };
+        let world = &mut self.world;
+        let profile = world.broker.sessions.all[&member.session].key.profile.clone();
+        let store = world.store(&profile);
+        let waits = |m: &&u128| store.messages[*m].folder != Folder::OUTBOX;
+        let records: Vec<_> = store.messages.keys().filter(waits).copied().collect();
+        let Some(record) = pick(&records, which) else { return };
+        let entry = EntryId { store: store.uid, record };
+        let others: Vec<_> = store.folders.keys().copied().collect();
+        let to = pick(&others, which).unwrap_or(Folder::DELETED);
+        self.seen += 1;
+        let (id, key) = (member.id, SubmitKey(u128::from(self.seen) << 90));
+        let flags = |marks| Flags { marks, keywords: Vec::new() };
+        let (add, remove) = (flags(Marks::READ), flags(Marks::FLAGGED));
+        let request = match what {
+            0 => Request::SetFlags {
+                member: id,
+                entry,
+                add: Box::new(add),
+                remove: Box::new(remove),
+            },
+            1 => Request::SetFlags {
+                member: id,
+                entry,
+                add: Box::new(remove),
+                remove: Box::new(add),
+            },
+            2 => Request::Move { member: id, entry, to },
+            3 => Request::Move { member: id, entry, to: Folder::INBOX },
+            4 => Request::Copy { member: id, key, entry, to },
+            5 => Request::Delete { member: id, entry },
+            _ => {
+                let content = Content::Inline(sundown_protocol::request::Blob(b"mail".to_vec()));
+                let (store, folder, flags) = (0, to, flags(Marks::READ));
+                let received = None;
+                Request::Append {
+                    member: id,
+                    key,
+                    store,
+                    folder,
+                    content,
+                    flags: Box::new(flags),
+                    received,
+                }
+            }
+        };
+        world.ask(member.at, request);
+    }
+
+    fn use_folder(&mut self, who: usize, what: usize) {
+        let Some(member) = pick(&self.members, who) else { return };
+        let world = &mut self.world;
+        let profile = world.broker.sessions.all[&member.session].key.profile.clone();
+        let others: Vec<_> = world.store(&profile).folders.keys().copied().collect();
+        let folder = pick(&others, who).unwrap_or(Folder(99));
+        let (id, store) = (member.id, 0);
+        let name = format!("folder {}", what * 3 + who);
+        let request = match what {
+            0 | 1 => Request::MakeFolder { member: id, store, parent: None, name },
+            2 => Request::RenameFolder { member: id, store, folder, name },
+            3 => Request::RemoveFolder { member: id, store, folder },
+            4 => Request::Folders { member: id, store, after: None, limit: 3 },
+            5 => Request::Open { member: id, what: Opening::Folder(store, folder) },
+            6 => {
+                let (words, folder) = ("mail".into(), None);
+                Request::Search { member: id, store, words, folder, after: 0, limit: 3 }
+            }
+            _ => {
+                let Some((member, object)) = pick(&self.folders, who) else { return };
+                if !world.is_open(member.at) {
+                    return;
+                }
+                let (member, only, after) = (member.id, Filter::default(), None);
+                Request::Contents { member, object, sort: Sort::NEWEST, only, after, limit: 3 }
+            }
+        };
+        world.ask(member.at, request);
     }
 
     /// Whoever was there has to come back. What was acknowledged is there, and keys that were used are.
@@ -680,7 +848,7 @@ impl Model {
         let world = std::mem::replace(&mut self.world, World::new());
         let submits = std::mem::take(&mut self.submits);
         let durable = std::mem::take(&mut self.durable);
-        let retried = std::mem::take(&mut self.retried);
+        let (retried, seen) = (std::mem::take(&mut self.retried), self.seen);
         // What a process was answered holds for its life.
         let verdicts = std::mem::take(&mut self.verdicts);
         let answered_to = std::mem::take(&mut self.answered_to);
@@ -690,6 +858,7 @@ impl Model {
             submits,
             durable,
             retried,
+            seen,
             ..Self::around(world, self.rule)
         };
     }

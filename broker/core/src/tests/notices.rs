@@ -31,7 +31,7 @@ fn bounce(world: &mut World, member: Member) -> EntryId {
 fn a_notification_is_forwarded_as_a_message_without_a_sender() {
     let (mut world, member) = forwarding(Forward::To(TO.into()));
     bounce(&mut world, member);
-    assert_eq!(world.in_folder("default", Folder::Inbox), 1, "it stays in the Inbox");
+    assert_eq!(world.in_folder("default", Folder::INBOX), 1, "it stays in the Inbox");
     assert_eq!(world.wire.delivered_to(TO), 1);
     let store = world.store("default");
     let forwarded: Vec<_> = store.submissions.values().filter(|s| s.from.is_empty()).collect();
@@ -48,7 +48,7 @@ fn a_forwarded_notification_that_fails_is_only_logged() {
     let entry = bounce(&mut world, member);
     world.advance(secs(100_000));
     assert_eq!(world.store("default").notices.len(), 1);
-    assert_eq!(world.in_folder("default", Folder::Inbox), 1);
+    assert_eq!(world.in_folder("default", Folder::INBOX), 1);
     let [first, second] = world.came_back[..] else { panic!("{:?}", world.came_back) };
     assert_eq!(first, (entry, Returned::Message));
     assert_eq!(second.1, Returned::Notification);
@@ -73,7 +73,7 @@ fn of_many_notifications_ten_are_forwarded_in_a_minute_and_one_message_says_so()
     for _ in 0..15 {
         bounce(&mut world, member);
     }
-    assert_eq!(world.in_folder("default", Folder::Inbox), 15);
+    assert_eq!(world.in_folder("default", Folder::INBOX), 15);
     assert_eq!(world.wire.delivered_to(TO), 11);
     let store = world.store("default");
     let more = store.messages.values().filter(|m| m.bytes == b"there are more");
@@ -92,7 +92,7 @@ fn a_command_reads_notifications() {
         bounce(&mut world, member);
     }
     assert_eq!(world.ran, vec![(command, b"notice".to_vec()); 10]);
-    assert_eq!(world.in_folder("default", Folder::Inbox), 12);
+    assert_eq!(world.in_folder("default", Folder::INBOX), 12);
     assert_eq!(world.store("default").submissions.len(), 12, "nothing is forwarded");
 }
 
@@ -109,7 +109,7 @@ fn nobody_is_told_who_does_not_want_it() {
         submit.report.notify = notify;
         assert!(world.call(member.at, Request::Submit(submit)).is_ok());
     }
-    assert_eq!(world.in_folder("default", Folder::Inbox), 0);
+    assert_eq!(world.in_folder("default", Folder::INBOX), 0);
     assert_eq!(world.wire.delivered_to(TO), 0);
     let what: Vec<_> = world.came_back.iter().map(|(_, what)| *what).collect();
     assert_eq!(what, [Returned::Message, Returned::Message, Returned::Notification]);

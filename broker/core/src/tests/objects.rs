@@ -16,7 +16,7 @@ fn handles_work_only_at_home() {
     let mut world = World::new();
     let (mine, other) = (world.member(1), world.member(2));
     let same_process = world.connect(1);
-    let folder = world.open(mine, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(mine, Opening::Folder(0, Folder::INBOX));
     for at in [other.at, same_process] {
         let open = Request::Open { member: mine.id, what: Opening::Store(0) };
         assert_eq!(world.refused(at, open), Code::E_INVALID_OBJECT);
@@ -33,10 +33,10 @@ fn handles_work_only_at_home() {
 fn released_handles_stay_dead() {
     let mut world = World::new();
     let member = world.member(1);
-    let first = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let first = world.open(member, Opening::Folder(0, Folder::INBOX));
     let release = |object| Request::Release { member: member.id, object };
     world.done(member.at, release(first));
-    let second = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let second = world.open(member, Opening::Folder(0, Folder::INBOX));
     assert_eq!(first.place, second.place);
     let list = |object| Request::List { member: member.id, object, after: 0, limit: 9 };
     assert_eq!(world.refused(member.at, list(first)), Code::E_INVALID_OBJECT);
@@ -91,7 +91,7 @@ fn messages_are_listed_and_read() {
     let mut world = World::new();
     let member = world.member(1);
     let entry = world.submit(member, "b@x");
-    let sent = world.open(member, Opening::Folder(0, Folder::Sent));
+    let sent = world.open(member, Opening::Folder(0, Folder::SENT));
     let list = |object, limit| Request::List { member: member.id, object, after: 0, limit };
     let Ok(Reply::Rows(rows)) = world.call(member.at, list(sent, 0)) else { panic!("rows") };
     let TableRows::Messages(messages) = rows.rows else { panic!("messages") };

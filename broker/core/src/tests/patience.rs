@@ -1,11 +1,12 @@
 //! Providers that do not answer: who waits for them, for how long, and what becomes of what they have.
 
+use sundown_protocol::folder::{Filter, Flags, Marks, Sort};
 use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
-    AddressAction, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, QueueChange, ReadSource,
-    Request, SettingChange,
+    AddressAction, Blob, Content, Folder, LogoffFlags, LogonFlags, Opening, QueueAction,
+    QueueChange, ReadSource, Request, SettingChange,
 };
-use sundown_protocol::{Code, EntryId, SubmitKey};
+use sundown_protocol::{Code, EntryId, MemberId, ObjectId, SubmitKey};
 
 use super::fakes::Step;
 use super::world::{Member, World, millis, secs};
@@ -26,12 +27,17 @@ fn status_of(world: &mut World, provider: &str) -> String {
     providers.find(|p| p.name == provider).expect("it is there").status.clone()
 }
 
+fn contents(member: MemberId, object: ObjectId) -> Request {
+    let (sort, only, after, limit) = (Sort::NEWEST, Filter::default(), None, 10);
+    Request::Contents { member, object, sort, only, after, limit }
+}
+
 /// Everything that a program may ask of a store or an address book, and whether that changes something.
 fn requests(member: Member, entry: EntryId, world: &mut World) -> Vec<(Request, bool)> {
     let id = member.id;
     let draft = world.draft(member, "text");
     let submit = world.submit_request(member, &["b@x"]);
-    let folder = world.open(member, Opening::Folder(0, Folder::Sent));
+    let folder = world.open(member, Opening::Folder(0, Folder::SENT));
     let addresses = world.open(member, Opening::AddressBook);
     let page = |object| Request::List { member: id, object, after: 0, limit: 10 };
     let set = SettingChange::Set("value".into());
@@ -45,6 +51,18 @@ fn requests(member: Member, entry: EntryId, world: &mut World) -> Vec<(Request, 
     let queue = |action| Request::Queue { profile: None, action };
     let list = QueueAction::List { all: true, after: 0, limit: 10 };
     let (name, to) = ("Anna".to_owned(), vec!["anna@x".to_owned()]);
+    let (flags, none) = (Flags { marks: Marks::READ, keywords: Vec::new() }, Flags::default());
+    let (words, other) = ("hello".to_owned(), Folder(16));
+    let search = Request::Search { member: id, store: 0, words, folder: None, after: 0, limit: 10 };
+    let append = Request::Append {
+        member: id,
+        key: SubmitKey(79),
+        store: 0,
+        folder: Folder::INBOX,
+        content: Content::Inline(Blob(b"text".to_vec())),
+        flags: Box::new(flags.clone()),
+        received: None,
+    };
     vec![
         (page(folder), false),
         (page(addresses), false),
@@ -56,7 +74,26 @@ fn requests(member: Member, entry: EntryId, world: &mut World) -> Vec<(Request, 
         (Request::Submit(submit), true),
         (Request::Save { member: id, object: draft, key: SubmitKey(77) }, true),
         (Request::Delete { member: id, entry }, true),
-        (Request::DeleteFrom { member: id, entry, from: Folder::Sent }, true),
+        (Request::DeleteFrom { member: id, entry, from: Folder::SENT }, true),
+        (Request::Folders { member: id, store: 0, after: None, limit: 10 }, false),
+        (Request::Open { member: id, what: Opening::Folder(0, Folder(16)) }, false),
+        (contents(id, folder), false),
+        (search, false),
+        (Request::MakeFolder { member: id, store: 0, parent: None, name: "work".into() }, true),
+        (Request::RenameFolder { member: id, store: 0, folder: other, name: "play".into() }, true),
+        (Request::RemoveFolder { member: id, store: 0, folder: other }, true),
+        (
+            Request::SetFlags {
+                member: id,
+                entry,
+                add: Box::new(flags.clone()),
+                remove: Box::new(none),
+            },
+            true,
+        ),
+        (Request::Move { member: id, entry, to: Folder::INBOX }, true),
+        (Request::Copy { member: id, key: SubmitKey(78), entry, to: Folder::INBOX }, true),
+        (append, true),
         (book(AddressAction::Resolve { name: name.clone() }), false),
         (book(AddressAction::Add { name: name.clone(), addresses: to }), true),
         (book(AddressAction::Remove { name }), true),

@@ -496,7 +496,7 @@ const BOUNDS: [Bound; 6] = [
         limits: |limits, most| limits.grants = most,
         more: |world, of| {
             let token = Token(u128::from(world.worked));
-            let object = world.open(of, Opening::Folder(0, Folder::Inbox));
+            let object = world.open(of, Opening::Folder(0, Folder::INBOX));
             world.call(of.at, Request::Grant { member: of.id, object, token, pid: None })
         },
     },
@@ -609,7 +609,7 @@ fn grants_are_counted() {
         world.logon(at)
     });
     let grant = |world: &mut World, of: usize, token| {
-        let object = world.open(members[of], Opening::Folder(0, Folder::Inbox));
+        let object = world.open(members[of], Opening::Folder(0, Folder::INBOX));
         let Member { at, id: member, .. } = members[of];
         world.call(at, Request::Grant { member, object, token: Token(token), pid: None })
     };

@@ -288,7 +288,7 @@ fn requests_wait_for_the_look() {
     for goes in [false, true] {
         world.pass(millis(20));
         world.hold_looks = true;
-        let open = Opening::Folder(0, Folder::Inbox);
+        let open = Opening::Folder(0, Folder::INBOX);
         let asked =
             [0, 1].map(|_| world.ask(at, Request::Open { member: guest.id, what: open.clone() }));
         world.settle();
@@ -317,7 +317,7 @@ fn rights_are_looked_at() {
     world.profile("default").access = Vec::new();
     world.pass(millis(20));
     let open = |world: &mut World| {
-        let opened = world.try_open(guest, Opening::Folder(0, Folder::Inbox));
+        let opened = world.try_open(guest, Opening::Folder(0, Folder::INBOX));
         opened.map(drop).map_err(|f| f.code)
     };
     assert_eq!(open(&mut world), Err(Code::E_NO_ACCESS));
@@ -474,7 +474,7 @@ fn rights_change_with_the_file() {
         assert_eq!(reload(&mut world, owner), (2, Reload::Changed));
         let submitted = world.try_submit(guest, &["b@x"]).map(drop).map_err(|f| f.code);
         assert_eq!(submitted, submits);
-        let opened = world.try_open(guest, Opening::Folder(0, Folder::Inbox));
+        let opened = world.try_open(guest, Opening::Folder(0, Folder::INBOX));
         assert_eq!(opened.map(drop).map_err(|f| f.code), drafts);
     }
     // Who has lost every right can still leave.

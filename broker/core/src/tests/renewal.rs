@@ -25,7 +25,7 @@ fn a_store_that_is_over_is_made_anew() {
     world.leave_fast(leaves.at);
     assert!(world.is_over("store"));
     // A read and a write at once, by two lanes.
-    let list = world.open(stays, Opening::Folder(0, Folder::Drafts));
+    let list = world.open(stays, Opening::Folder(0, Folder::DRAFTS));
     let list = Request::List { member: stays.id, object: list, after: 0, limit: 9 };
     let read = world.ask(stays.at, list);
     let submit = world.submit_request(stays, &["c@x"]);

@@ -14,7 +14,7 @@ use crate::settings::SharedLogoff;
 fn what_comes_and_goes_leaves_no_timer() {
     let mut world = World::new();
     let stays = world.member(1);
-    let folder = world.open(stays, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(stays, Opening::Folder(0, Folder::INBOX));
     world.advance(secs(60));
     let before = world.broker.timers.count();
     world.hold("relay", "SubmitMessage");

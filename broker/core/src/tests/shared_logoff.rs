@@ -68,7 +68,7 @@ fn every_other_member_is_told_exactly_once() {
 fn members_keep_working() {
     let mut world = World::new();
     let (caller, other) = (world.member(1), world.member(2));
-    let folder = world.open(other, Opening::Folder(0, Folder::Sent));
+    let folder = world.open(other, Opening::Folder(0, Folder::SENT));
     world.logoff_shared(caller);
     world.submit(other, "b@x");
     assert_eq!(world.wire.delivered_to("b@x"), 1);
@@ -132,7 +132,7 @@ fn who_stays_is_evicted() {
         let dead = world.try_logoff(member, LogoffFlags::default()).expect_err("it is gone");
         assert_eq!(dead.code, Code::E_END_OF_SESSION);
     }
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     assert!(world.is_open(stays.at), "its connection lives");
     world.logon(stays.at);
 }

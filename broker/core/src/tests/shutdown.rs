@@ -381,7 +381,7 @@ fn sessions_younger_than_the_yes() {
     world.advance(secs(60));
     let logoffs = world.order_of("Logoff");
     assert_eq!(logoffs, ["relay", "people", "store"]);
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     assert_eq!(world.wire.delivered_to("b@x"), 1);
 }
 
@@ -505,7 +505,7 @@ fn durable_then_answered_then_torn_down() {
     let mut world = World::new();
     let (leaves, stays) = (world.member(1), world.member(2));
     world.advise(stays, Events::EXTENDED);
-    let folder = world.open(leaves, Opening::Folder(0, Folder::Inbox));
+    let folder = world.open(leaves, Opening::Folder(0, Folder::INBOX));
     assert_eq!(world.query(leaves.at), Ok(Reply::Done));
     world.hold("store", "*");
     let entry = world.submit_deferred(leaves, "b@x");
@@ -546,7 +546,7 @@ fn durable_then_answered_then_torn_down() {
     assert!(torn(&world));
     assert_eq!(world.heard(stays.at), [Heard::News(stays.id, left(leaves))]);
     assert_eq!(world.state(entry), SubmissionState::Sent);
-    let drafts = world.store("default").messages.values().filter(|m| m.folder == Folder::Drafts);
+    let drafts = world.store("default").messages.values().filter(|m| m.folder == Folder::DRAFTS);
     let drafts: BTreeSet<_> = drafts.map(|m| (m.bytes.clone(), m.recovered)).collect();
     let wanted = [(b"saved".to_vec(), false), (b"unsaved".to_vec(), true)];
     assert_eq!(drafts, BTreeSet::from(wanted));
@@ -628,7 +628,7 @@ pub(super) fn everything(world: &mut World, member: Member) -> Vec<Request> {
         Request::DeleteProfile { name: "work".into() },
         Request::Broker,
         Request::Ticket { shown: None },
-        Request::DeleteFrom { member: id, entry, from: Folder::Inbox },
+        Request::DeleteFrom { member: id, entry, from: Folder::INBOX },
     ]
 }
 
@@ -742,7 +742,7 @@ fn a_do_that_fails_tears_nothing_down() {
             let mut world = World::new();
             let (member, other) = (world.member(1), world.member(2));
             world.advise(other, Events::EXTENDED);
-            let folder = world.open(member, Opening::Folder(0, Folder::Drafts));
+            let folder = world.open(member, Opening::Folder(0, Folder::DRAFTS));
             let drafts = [world.draft(member, "one"), world.draft(member, "two")];
             assert_eq!(world.query(member.at), Ok(Reply::Done));
             world.store("default").failures.insert(call, vec![code].into());
@@ -764,7 +764,7 @@ fn a_do_that_fails_tears_nothing_down() {
             } else {
                 world.logoff(member);
             }
-            assert_eq!(world.in_folder("default", Folder::Drafts), 2, "{call}, {again}");
+            assert_eq!(world.in_folder("default", Folder::DRAFTS), 2, "{call}, {again}");
             world.logoff(other);
             world.advance(secs(60));
             world.assert_empty();
@@ -796,7 +796,7 @@ fn a_store_that_hangs_makes_do_fail() {
         } else {
             assert!(world.try_logoff(member, LogoffFlags::default()).is_ok());
         }
-        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
         world.advance(secs(60));
         assert_eq!(world.state(entry), SubmissionState::Sent);
     }
@@ -843,7 +843,7 @@ fn others_do_not_keep_a_process() {
     world.advance(millis(2_500));
     assert_eq!(told(&world), ["relay", "people", "store"]);
     assert_eq!(world.answer(member.at, id), Some(Ok(Reply::Done)));
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     world.let_all_go();
     world.advance(secs(60));
     world.assert_empty();
@@ -882,7 +882,7 @@ fn what_meets_a_do() {
     let open = Request::Open { member: second.id, what: Opening::Message(entry) };
     let open = world.ask(sibling, open);
     let id = world.ask_do(first.at);
-    let folder = Request::Open { member: second.id, what: Opening::Folder(0, Folder::Inbox) };
+    let folder = Request::Open { member: second.id, what: Opening::Folder(0, Folder::INBOX) };
     let folder = world.ask(sibling, folder);
     world.settle();
     assert_eq!(world.answer(sibling, folder), None, "it waits for the outcome");
@@ -932,7 +932,7 @@ fn do_overtakes_a_drain() {
     world.wire.broken.clear();
     world.advance(secs(60));
     assert_eq!(world.state(entry), SubmissionState::Sent);
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     world.logoff(other);
 
     // The mail goes out at the very moment: one answer, whichever it is.
@@ -1041,7 +1041,7 @@ fn a_crash_in_the_middle_of_do() {
             assert_eq!(world.answer(first.at, id), Some(Ok(Reply::Done)), "it need not wait");
         }
         assert_eq!(world.news(other).len(), 2);
-        assert_eq!(world.in_folder("default", Folder::Drafts), 2);
+        assert_eq!(world.in_folder("default", Folder::DRAFTS), 2);
         assert_eq!(world.wire.delivered_to("b@x"), 2);
         world.end_process(1);
         world.logoff(other);
@@ -1108,7 +1108,7 @@ fn do_meets_a_stop() {
             let answer = world.answer(member.at, id);
             let answer = answer.unwrap_or_else(|| panic!("{how:?}, {hung}: no answer"));
             if hung != "store" {
-                assert_eq!(world.in_folder("default", Folder::Drafts), 1, "{how:?}, {hung}");
+                assert_eq!(world.in_folder("default", Folder::DRAFTS), 1, "{how:?}, {hung}");
                 assert_eq!(world.store("default").submissions.len(), 1);
             }
             if hung == "nobody" {
@@ -1125,7 +1125,7 @@ fn do_meets_a_stop() {
     world.leave_fast(member.at);
     world.advance(secs(62));
     assert_eq!(world.stopped, 1);
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
 }
 
 /// One of the three of the story below.
@@ -1247,7 +1247,7 @@ fn one_order(order: [Leaves; 3], held: &str, steps: usize) {
         assert_eq!(world.state(entry), SubmissionState::Sent, "{case}");
     }
     assert_eq!(world.wire.delivered_to("b@x"), 5, "{case}");
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1, "{case}");
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1, "{case}");
     for at in [a.at, sibling, b.at, c.at] {
         world.disconnect(at);
     }
@@ -1300,7 +1300,7 @@ fn what_gone_members_handed_over_counts() {
             assert_eq!(world.do_fast(member.at), Ok(Reply::Done), "it is said once");
         } else {
             assert_eq!(answer, Ok(Reply::Done));
-            assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+            assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
         }
     }
     // One that is never stored makes Do fail in its time.
@@ -1319,7 +1319,7 @@ fn what_gone_members_handed_over_counts() {
     assert_eq!(world.answer(at, id).expect("answered").expect_err("late").code, Code::E_TIMEOUT);
     world.let_go("store");
     assert_eq!(world.do_fast(at), Ok(Reply::Done));
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
 }
 
 /// Design §3.8, §10.9: the same of a process whose only connection broke before it was ever asked, and which comes back. Until

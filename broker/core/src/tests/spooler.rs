@@ -60,7 +60,7 @@ fn a_message_goes_its_way() {
     let entry = world.submit(member, "b@x");
     assert_eq!(world.state(entry), Sent);
     assert_eq!(world.calls_of("relay"), ["Logon", "SubmitMessage", "EndMessage"]);
-    assert_eq!(world.in_folder("default", Folder::Sent), 1);
+    assert_eq!(world.in_folder("default", Folder::SENT), 1);
     assert_eq!(queued(&mut world)[SubmissionState::Sent as usize], 1);
     let history: Vec<_> = world.store("default").history.iter().map(|(_, s)| *s).collect();
     assert_eq!(history, [Queued, Transmitting, Sent]);
@@ -168,12 +168,15 @@ fn a_permanent_failure_is_told_to_the_sender() {
     world.script("b@x", &[Step::Says(Outcome::Failed); 2]);
     let entry = world.submit(member, "b@x");
     assert_eq!(world.state(entry), SubmissionState::Bounced);
-    assert_eq!(world.in_folder("default", Folder::Inbox), 1);
-    assert!(matches!(&world.news(member)[..], [News::NewMail(p)] if p.folder == Folder::Inbox));
+    assert_eq!(world.in_folder("default", Folder::INBOX), 1);
+    let news = world.news(member);
+    let [News::Arrived(mail)] = &news[..] else { panic!("{news:?}") };
+    assert_eq!(mail.place.folder, Folder::INBOX);
+    assert_eq!((&mail.from[..], &mail.subject[..]), ("MAILER-DAEMON", "not delivered"));
     let mut submit = world.submit_request(member, &["b@x"]);
     submit.from = Some(String::new());
     assert!(world.call(member.at, Request::Submit(submit)).is_ok());
-    assert_eq!(world.in_folder("default", Folder::Inbox), 1);
+    assert_eq!(world.in_folder("default", Folder::INBOX), 1);
     assert_eq!(queued(&mut world)[SubmissionState::Bounced as usize], 2);
 }
 

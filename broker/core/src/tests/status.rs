@@ -36,7 +36,7 @@ fn crowded() -> World {
         for pid in 1..=3 {
             let from = world.connect(pid);
             let member = world.logon_to(from, name);
-            let object = world.open(member, Opening::Folder(0, Folder::Inbox));
+            let object = world.open(member, Opening::Folder(0, Folder::INBOX));
             for token in 0..pid {
                 let token = Token(u128::from(pid * 10 + token) + 100 * number as u128);
                 let grant = Request::Grant { member: member.id, object, token, pid: None };

@@ -112,7 +112,7 @@ fn a_quiet_broker_stops_in_a_second() {
     world.advance(millis(500));
     assert_eq!(world.stopped, 1);
     assert_eq!(world.news(other), [], "who leaves at once is not told of others");
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     assert!(world.store("default").messages.values().all(|m| m.recovered));
     world.assert_empty();
 }
@@ -188,7 +188,7 @@ fn a_fast_stop_waits_for_nobody() {
     world.let_go("store");
     assert_eq!(world.stopped, 1);
     assert_eq!(world.store("default").submissions.len(), 1);
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     assert_eq!(world.wire.delivered_to("b@x"), 0, "it goes out after the restart");
     world.assert_empty();
 }

@@ -576,8 +576,8 @@ fn the_answer_comes_before_the_news() {
     world.settle();
     let heard = world.heard(member.at);
     assert_eq!(heard[0], Heard::Answer(id));
-    assert!(matches!(&heard[1], Heard::News(_, News::Created(p)) if p.folder == Folder::Outbox));
-    assert!(matches!(&heard[2], Heard::News(_, News::Moved(p, _)) if p.folder == Folder::Sent));
+    assert!(matches!(&heard[1], Heard::News(_, News::Created(p)) if p.folder == Folder::OUTBOX));
+    assert!(matches!(&heard[2], Heard::News(_, News::Moved(p, _)) if p.folder == Folder::SENT));
     assert_eq!(heard.len(), 3);
 }
 
@@ -590,7 +590,7 @@ fn mail_of_a_member_without_mail_waits() {
     let entry = world.submit(member, "b@x");
     world.advance(secs(3_600));
     assert_eq!(world.state(entry), SubmissionState::Queued);
-    world.open(member, Opening::Folder(0, Folder::Outbox));
+    world.open(member, Opening::Folder(0, Folder::OUTBOX));
     assert_eq!(world.logoff(member).queued, 1);
     world.advance(secs(60));
     world.assert_empty();

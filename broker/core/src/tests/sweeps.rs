@@ -265,7 +265,7 @@ fn a_repeated_do_does_not_call_again_who_has_answered() {
     assert_eq!(world.do_fast(at), Ok(Reply::Done));
     let again: Vec<_> = world.swept()[before..].iter().map(|(_, p, _)| p.clone()).collect();
     assert_eq!(again, ["store"], "the store that has failed");
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    assert_eq!(world.in_folder("default", Folder::DRAFTS), 1);
     // Another process has its own calls.
     let other = world.member(2);
     world.leave_fast(other.at);

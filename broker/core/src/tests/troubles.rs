@@ -5,6 +5,7 @@ use sundown_protocol::reply::{Resource, SubmissionState};
 use sundown_protocol::request::{LogonFlags, QueueAction, Request};
 
 use super::fakes::Step;
+use super::figures::{says, with_mailbox};
 use super::world::{Member, World, secs};
 use crate::ProviderNews::{self, Reached, Works};
 use crate::Trouble::{self, Disabled, LogonRefused, Unreachable};
@@ -58,6 +59,20 @@ fn a_transport_without_network_is_said_once() {
     assert_eq!(said(&mut world), [Works]);
     world.submit(member, "b@x");
     assert_eq!(said(&mut world), [], "what works is not said again");
+}
+
+/// design §8: a mailbox that does not work is one line, and its return another, whatever it says meanwhile.
+#[test]
+fn a_mailbox_that_does_not_work_is_said_once() {
+    let (mut world, _) = with_mailbox();
+    says(&mut world, Ok(()));
+    assert_eq!(said(&mut world), [], "what works is not said");
+    for _ in 0..3 {
+        says(&mut world, Err("as the script says"));
+    }
+    assert_eq!(said(&mut world), [fails(Unreachable)]);
+    says(&mut world, Ok(()));
+    assert_eq!(said(&mut world), [Works]);
 }
 
 /// design §8: a server that answers again with a word about the message is said to answer, and when it takes one nothing is left

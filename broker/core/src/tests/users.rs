@@ -163,7 +163,7 @@ fn a_session_that_closes_is_not_spoken_for() {
         world.advance(secs(1));
     }
     go_on(&mut world);
-    assert_eq!(world.in_folder("default", Folder::Outbox), 1);
+    assert_eq!(world.in_folder("default", Folder::OUTBOX), 1);
     world.let_go("store");
     world.everybody_leaves();
 }

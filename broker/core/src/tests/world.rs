@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use sundown_protocol::folder::Marks;
 use sundown_protocol::notification::TableChange;
 use sundown_protocol::reply::{LoggedOff, LoggedOn, Peer, Reply, Status, SubmissionState};
 use sundown_protocol::request::{
@@ -26,7 +27,9 @@ use sundown_protocol::{
 
 use checks::{Seen, is_shutdown};
 
-use super::fakes::{AddressBook, Answer, How, Interface, Lie, Step, Store, Transport, Wire, error};
+use super::fakes::{
+    AddressBook, Answer, How, Interface, Lie, Mailbox, Message, Step, Store, Transport, Wire, error,
+};
 use crate::address::Pattern;
 use crate::broker::Broker;
 use crate::ground::event::Behalf;
@@ -46,23 +49,34 @@ use crate::ground::event::Stop;
 use crate::ground::event::Tick;
 use crate::ground::expected::Wrong;
 use crate::provider::AskedBy;
+use crate::provider::MessageFacts;
+use crate::provider::Mirror;
+use crate::provider::MirrorChange;
 use crate::provider::ProviderAnswer;
 use crate::provider::ProviderCall;
 use crate::provider::ProviderSpec;
 use crate::provider::ProviderType;
+use crate::provider::Spot;
+use crate::provider::StoreChange;
+use crate::provider::StoreWrite;
 use crate::provider::Submission;
 use crate::provider::TransportCall;
 use crate::queue::age::Running;
+use crate::sessions::object::Object;
 use crate::settings::LoadedProfile;
 use crate::settings::Looked;
+use crate::settings::MailboxSpec;
 use crate::settings::Profile;
 use crate::settings::QueuePolicy;
 use crate::settings::Settings;
 use crate::settings::TransportSpec;
 use crate::settings::Version;
+use crate::settings::Watching;
 
 /// The broker's own user.
 pub(super) const OWNER: u32 = 1_000;
+/// What mailboxes have written, by the name under which it is held back from the broker.
+pub(super) const WRITTEN: &str = "what mailboxes have written";
 /// Calls that a worker holds at once.
 const PLACES: usize = 256;
 
@@ -91,6 +105,7 @@ enum Worker {
     Store { path: PathBuf, of: LaneId },
     Transport(Transport),
     AddressBook(AddressBook),
+    Mailbox(Mailbox),
 }
 
 /// How often calls are looked at.
@@ -189,6 +204,8 @@ pub(super) struct World {
     pub(super) came_back: Vec<(EntryId, Returned)>,
     /// The commands that were run, and what they read.
     pub(super) ran: Vec<(Vec<String>, Vec<u8>)>,
+    /// Commands that were run for new mail: the profile, the command and the message.
+    pub(super) ran_for_mail: Vec<(String, Vec<String>, EntryId)>,
     /// Profiles that were deleted.
     pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
@@ -229,6 +246,8 @@ pub(super) struct World {
     /// Workers that do nothing.
     stuck: BTreeSet<LaneId>,
     pub(super) hold_profiles: bool,
+    /// What mailboxes have written into stores and the broker has not heard of, by the lane of the store's writer.
+    mirrored: VecDeque<(LaneId, Vec<StoreChange>)>,
     /// Looks at profiles that were asked for.
     looks: VecDeque<(String, Version)>,
     /// Looks at profiles are not answered.
@@ -263,6 +282,19 @@ pub(super) fn store(name: &str, path: &str) -> ProviderSpec {
     ProviderSpec { name: name.into(), path: path.into(), ..ProviderSpec::new("fake") }
 }
 
+/// A mailbox that watches while somebody is there.
+pub(super) fn mailbox(name: &str) -> MailboxSpec {
+    let provider = ProviderSpec { name: name.into(), ..ProviderSpec::new("fake") };
+    MailboxSpec { provider, watch: Watching::Members }
+}
+
+/// A mailbox finds a message in its top directory.
+pub(super) fn found(name: &str, news: bool) -> MirrorChange {
+    let facts = MessageFacts { from: "a@x".into(), subject: "hello".into(), ..Default::default() };
+    let (spot, marks) = (Spot { dir: String::new(), name: name.into() }, Marks::default());
+    MirrorChange::Found { spot, marks, news, facts: Box::new(facts) }
+}
+
 /// A profile with one store, an address book, and a transport for everything.
 pub(super) fn profile(name: &str) -> Profile {
     Profile {
@@ -275,6 +307,8 @@ pub(super) fn profile(name: &str) -> Profile {
         access: Vec::new(),
         local: crate::local::LocalMail::default(),
         forward: crate::settings::Forward::No,
+        mailboxes: Vec::new(),
+        on_new_mail: None,
     }
 }
 
@@ -337,6 +371,7 @@ impl World {
             profile_news: Vec::new(),
             came_back: Vec::new(),
             ran: Vec::new(),
+            ran_for_mail: Vec::new(),
             literal: BTreeSet::new(),
             over_at: ProviderCall::DoFastShutdown,
             over: BTreeSet::new(),
@@ -363,6 +398,7 @@ impl World {
             silent: HashMap::new(),
             stuck: BTreeSet::new(),
             hold_profiles: false,
+            mirrored: VecDeque::new(),
             looks: VecDeque::new(),
             hold_looks: false,
             versions: BTreeMap::new(),
@@ -410,6 +446,7 @@ impl World {
         self.lanes.clear();
         self.closed.clear();
         self.loads.clear();
+        self.mirrored.clear();
         self.questions.clear();
         self.clients.clear();
         self.members.clear();
@@ -632,6 +669,9 @@ impl World {
                 let calls = closed.waiting.iter().map(|(call, _)| *call);
                 let calls: Vec<_> = calls.chain(closed.done.iter().map(|(c, ..)| *c)).collect();
                 self.sweeping.retain(|(call, _)| !calls.contains(call));
+                for call in &calls {
+                    self.note_answered(*call);
+                }
                 // A transport that was left behind does not have its messages any more.
                 self.flying.retain(|_, (_, at)| *at != lane);
                 if calls.is_empty() {
@@ -651,6 +691,9 @@ impl World {
                 self.unknown.push((entry, recipients));
             }
             Effect::RunForNotice { command, text, .. } => self.ran.push((command, text)),
+            Effect::RunForMail { profile, command, entry, .. } => {
+                self.ran_for_mail.push((profile, command, entry));
+            }
             Effect::Withdraw { lane, call } => self.take_back(lane, call),
             Effect::KeepEnd(end) => {
                 self.ends.insert(end.tag, *end);
@@ -684,6 +727,7 @@ impl World {
         let before = lane.waiting.len();
         lane.waiting.retain(|(waiting, _)| *waiting != call);
         if lane.waiting.len() < before {
+            self.note_answered(call);
             self.withdrawn.push_back(call);
         }
         // One that has begun it may go on: nobody waits for it in this sweep any more.
@@ -697,6 +741,7 @@ impl World {
             ProviderType::Store => Worker::Store { path: spec.path.clone(), of: lane },
             ProviderType::Transport => Worker::Transport(Transport::new(&spec.name)),
             ProviderType::AddressBook => Worker::AddressBook(AddressBook::default()),
+            ProviderType::Mailbox => Worker::Mailbox(Mailbox::default()),
         };
         let new = |worker| Lane {
             name: spec.name.clone(),
@@ -739,6 +784,7 @@ impl World {
             self.check_logoff(&called);
         }
         self.check_flight(id, &provider);
+        self.check_mailbox(id, call, &provider);
         self.check_sweep(call, &called, &provider);
         self.calls.push(called);
         let lane = self.lanes.get_mut(&id).expect("looked at before");
@@ -806,7 +852,13 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
+            (Worker::Mailbox(mailbox), ProviderCall::Mailbox(call)) => {
+                Ok(mailbox.call(call, self.stores.values_mut()))
+            }
             (worker, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
+                if let Worker::Mailbox(mailbox) = worker {
+                    *mailbox = Mailbox::default();
+                }
                 let key = format!("{}.{name}", lane.name);
                 match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
                     (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
@@ -830,8 +882,13 @@ impl World {
 
     fn tell(&mut self, id: LaneId) {
         let lane = self.lanes.get_mut(&id).expect("a lane");
-        let (call, _, result) = lane.done.pop_front().expect("an answer waits");
+        let (call, name, result) = lane.done.pop_front().expect("an answer waits");
+        let logs_on = lane.kind == ProviderType::Mailbox && matches!(name, "Logon" | "Renew");
         self.sweeping.retain(|(sweeping, _)| *sweeping != call);
+        self.note_answered(call);
+        if logs_on && result.is_ok() {
+            self.note_logon(id);
+        }
         self.apply(Event::Answered { call, result });
     }
 
@@ -856,7 +913,8 @@ impl World {
     pub(super) fn step(&mut self, choice: usize) -> bool {
         let (calls, answers) = (self.can_carry_out(), self.can_tell());
         let loads = usize::from(!self.loads.is_empty() && !self.hold_profiles);
-        let all = calls.len() + answers.len() + loads;
+        let mirrored = usize::from(self.mailbox_waits());
+        let all = calls.len() + answers.len() + loads + mirrored;
         if all == 0 {
             return false;
         }
@@ -865,10 +923,97 @@ impl World {
             self.carry_out_call(*lane);
         } else if let Some(lane) = answers.get(choice - calls.len()) {
             self.tell(*lane);
-        } else {
+        } else if choice - calls.len() - answers.len() < loads {
             self.load_profile();
+        } else {
+            self.tell_mirrored();
         }
         true
+    }
+
+    // --- mailboxes ---
+
+    /// The mailbox of a profile's first store writes what it has seen there, if it watches. It waits until the broker has heard of
+    /// what it wrote before.
+    pub(super) fn mailbox_writes(&mut self, profile: &str, changes: Vec<MirrorChange>) -> bool {
+        let path = self.profiles[profile].stores[0].path.clone();
+        let uid = self.stores[&path].uid;
+        let watches = |(id, lane): &(&LaneId, &Lane)| {
+            let here = matches!(&lane.worker, Worker::Mailbox(m) if m.watches == Some(uid));
+            here && !self.over.contains(id) && !self.stuck.contains(id)
+        };
+        let of_store = |lane: &Lane| match &lane.worker {
+            Worker::Store { path: at, of } if *at == path => Some(*of),
+            _ => None,
+        };
+        let writer = self.lanes.values().find_map(of_store);
+        let Some(writer) = writer.filter(|_| self.lanes.iter().any(|lane| watches(&lane))) else {
+            return false;
+        };
+        if self.mirrored.iter().any(|(lane, _)| *lane == writer) {
+            return false;
+        }
+        let store = self.stores.get_mut(&path).expect("it is open");
+        if store.logons == 0 {
+            return false;
+        }
+        let mirror = Mirror { mailbox: PathBuf::new(), changes };
+        match store.write("Mirror", StoreWrite::Mirror(Box::new(mirror))) {
+            Ok(ProviderAnswer::Mirrored(changes)) => self.mirrored.push_back((writer, changes)),
+            Ok(other) => panic!("{other:?} to a mirror"),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// A message comes into the mailbox, and everybody hears of it.
+    pub(super) fn mail_comes(&mut self, profile: &str, name: &str) -> EntryId {
+        assert!(self.mailbox_writes(profile, vec![found(name, true)]), "the mailbox watches");
+        self.settle();
+        let store = self.store(profile);
+        let of_it = |m: &Message| m.spot.as_ref().is_some_and(|spot| spot.name == name);
+        let record = store.messages.iter().find(|(_, m)| of_it(m)).map(|(record, _)| *record);
+        EntryId { store: store.uid, record: record.expect("it is in the store") }
+    }
+
+    /// Whether a mailbox waits until the broker has heard of what it has written.
+    pub(super) fn mailbox_waits(&self) -> bool {
+        !self.mirrored.is_empty() && Self::may(&self.held, WRITTEN, "Mirror")
+    }
+
+    /// Whether a mailbox watches.
+    pub(super) fn has_mailbox(&self) -> bool {
+        let watches =
+            |lane: &Lane| matches!(&lane.worker, Worker::Mailbox(m) if m.watches.is_some());
+        self.lanes.values().any(watches)
+    }
+
+    /// The broker hears of what a mailbox has written first.
+    pub(super) fn tell_mirrored(&mut self) {
+        let (lane, changes) = self.mirrored.pop_front().expect("a mailbox has written");
+        let expected = self.expected_arrivals(lane, &changes);
+        let before: HashMap<_, _> =
+            self.clients.iter().map(|(at, client)| (*at, client.news.len())).collect();
+        let ran = self.ran_for_mail.len();
+        self.apply(Event::StoreChanged { lane, changes });
+        let told = self.clients.iter().flat_map(|(at, client)| &client.news[before[at]..]);
+        let mut arrived: Vec<_> = told
+            .filter_map(|n| match &n.event {
+                News::Arrived(mail) => Some((n.member, mail.place.entry.record, n.advises.clone())),
+                _ => None,
+            })
+            .collect();
+        arrived.sort_unstable();
+        assert_eq!(arrived, expected.0, "who is told of new mail");
+        assert_eq!(self.ran_for_mail.len() - ran, expected.1, "commands that are run for it");
+    }
+
+    /// A mailbox says whether it works.
+    pub(super) fn mailbox_says(&mut self, name: &str, said: Result<(), Code>) {
+        let of_it = |(_, lane): &(&LaneId, &Lane)| lane.name == name;
+        if let Some(lane) = self.lanes.iter().find(of_it).map(|(id, _)| *id) {
+            self.apply(Event::MailboxSaid { lane, said: said.map_err(error) });
+        }
     }
 
     // --- one thing after the other, in an order that somebody chooses ---
@@ -969,6 +1114,7 @@ impl World {
         let (stores, wire) = (&self.stores, &self.wire);
         write!(text, "{lanes:?}, {:?}, {stores:?}, {wire:?}, ", self.broker).expect("memory");
         write!(text, "{:?}, {:?}, {:?}, ", self.armed, self.loads, self.held).expect("memory");
+        write!(text, "{:?}, ", self.mirrored).expect("memory");
         write!(text, "{:?}, {:?}, ", self.ended, self.sweeping).expect("memory");
         let lies: Vec<_> = self.lies.iter().map(|lie| (lie.call, lie.times)).collect();
         write!(text, "{lies:?}, ").expect("memory");
@@ -1045,6 +1191,10 @@ impl World {
             }
             if !self.hold_users && !self.questions.is_empty() {
                 self.find_users();
+                continue;
+            }
+            if self.mailbox_waits() {
+                self.tell_mirrored();
                 continue;
             }
             let moving = self.lanes.keys().filter(|id| !self.stuck.contains(id));
@@ -1355,6 +1505,17 @@ impl World {
         for pid in pids {
             self.end_process(pid);
         }
+    }
+
+    /// The connections that were made, the first one first.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        self.clients.keys().copied().collect()
+    }
+
+    /// Whether an object of a member is a folder.
+    pub(super) fn is_folder(&self, member: Member, object: ObjectId) -> bool {
+        let object = self.broker.sessions.members[&member.id].objects.get(object);
+        matches!(object, Some(Object::Folder(..)))
     }
 
     pub(super) fn is_open(&self, connection: ConnectionId) -> bool {

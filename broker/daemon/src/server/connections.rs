@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use sundown_core::settings::Limits;
 use sundown_core::{ConnectionId, ProcessKey};
 use sundown_protocol::reply::{FromBroker, Peer};
-use sundown_protocol::{Code, Correlation, Event as News, Fault, Notification, Version};
+use sundown_protocol::{Code, Correlation, Fault, Notification, Reply, RequestId, Version};
 
 use super::token_of_connection;
 use crate::descriptors::Descriptors;
@@ -282,9 +282,9 @@ impl Connections {
 
 /// Output of connections.
 impl Connections {
-    /// Sends a notification in the version of the client. Only ends of sessions and departures of members differ between versions.
+    /// Sends a notification in the version of the client.
     pub(super) fn notify(&mut self, id: ConnectionId, notification: Notification) {
-        if let News::CriticalError { .. } | News::MembersLeft(_) = notification.event
+        if notification.event.differs()
             && let Some(link) = self.links.get(&id)
             && let LinkState::Open(version) = link.state
         {
@@ -296,6 +296,20 @@ impl Connections {
             return;
         }
         self.send(id, &FromBroker::Notify(notification));
+    }
+
+    /// Answers a request in the version of the client.
+    pub(super) fn answer(
+        &mut self,
+        connection: ConnectionId,
+        id: RequestId,
+        result: Result<Reply, Fault>,
+    ) {
+        let result = match self.links.get(&connection).map(|link| &link.state) {
+            Some(LinkState::Open(version)) => result.and_then(|reply| reply.in_version(*version)),
+            _ => result,
+        };
+        self.send(connection, &FromBroker::Answer { id, result });
     }
 
     /// Queues a message for a client.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sundown_providers::Registry;
 use sundown_providers::runtime::{BootId, Runtime};
 
 use crate::metrics::Listen;
-use crate::settings::{self, Accounts, KnownKinds, Loaded, Places};
+use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, Serves};
 use crate::socket::{PassedError, PlaceError};
 use crate::tickets;
 
@@ -122,6 +122,7 @@ pub fn places(locations: &Locations, registry: &Registry) -> Places {
     let kinds = KnownKinds {
         stores: names(registry.stores.keys().cloned().collect()),
         transports: names(registry.transports.keys().cloned().collect()),
+        mailboxes: names(registry.mailboxes.keys().cloned().collect()),
         address_books: names(registry.address_books.keys().cloned().collect()),
     };
     let uid = rustix::process::geteuid().as_raw();
@@ -130,9 +131,32 @@ pub fn places(locations: &Locations, registry: &Registry) -> Places {
         data: locations.data.clone(),
         home: locations.home.clone(),
         user: Accounts::system().name(uid).unwrap_or_else(|| uid.to_string()),
+        serves: serves(&locations.settings),
         hostname: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
         mailname: "/etc/mailname".into(),
         kinds,
         accounts: Accounts::system(),
+    }
+}
+
+/// Whose mail a broker with these settings is for. The broker of a user reads the user's file, too.
+fn serves(settings: &[PathBuf]) -> Serves {
+    let of_host = Path::new("/etc/sundown");
+    let host = !settings.is_empty() && settings.iter().all(|file| file.starts_with(of_host));
+    if host { Serves::Host } else { Serves::User }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_with_the_settings_of_the_host_serves_the_host() {
+        let serves = |files: &[&str]| serves(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        let (host, user) = ("/etc/sundown/config.toml", "/home/anna/.config/sundown/config.toml");
+        assert_eq!(serves(&[host]), Serves::Host);
+        for files in [&[host, user][..], &[user], &["/tmp/config.toml"], &[]] {
+            assert_eq!(serves(files), Serves::User, "{files:?}");
+        }
     }
 }

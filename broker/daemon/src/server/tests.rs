@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use mio::Interest;
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
+use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags,
     Opening, ReadSource, Report, Request, Submit,

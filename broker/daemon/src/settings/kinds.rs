@@ -71,6 +71,12 @@ pub const KINDS: &[Kind] = &[
         keys: PIPE_KEYS,
     },
     Kind {
+        of_type: ProviderType::Mailbox,
+        name: MAILDIR,
+        about: "Shows the messages and folders of a Maildir on this host.",
+        keys: MAILBOX_KEYS,
+    },
+    Kind {
         of_type: ProviderType::AddressBook,
         name: "sqlite",
         about: "Keeps names and lists of addresses in a file.",
@@ -83,7 +89,7 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
-/// The kind that delivers into a Maildir.
+/// The kind of transport that delivers into a Maildir, and the kind of mailbox that shows one.
 pub(super) const MAILDIR: &str = "maildir";
 
 /// The kind that speaks SMTP.
@@ -100,7 +106,8 @@ const NAME: Key = key(
     "its kind",
     "the name in `status` and in the log; two providers of one type must have different names",
 );
-const KIND: Key = key("kind", "sqlite; for a transport maildir", "the kind of the provider");
+const KIND: Key =
+    key("kind", "sqlite; for a transport or a mailbox maildir", "the kind of the provider");
 const FAST_SHUTDOWN: Key = key(
     "fast_shutdown",
     "supported",
@@ -146,6 +153,32 @@ const MAILDIR_KEYS: &[Key] = &[
     ),
     key("accept", "addresses of this host", "the recipients that the transport takes"),
     SENDERS,
+    FAST_SHUTDOWN,
+];
+
+const MAILBOX_KEYS: &[Key] = &[
+    NAME,
+    KIND,
+    key(
+        "path",
+        "the Maildir into which a transport delivers this user's mail",
+        "its directory. It must be given if no transport of the profile delivers such mail into a Maildir",
+    ),
+    key(
+        "watch",
+        "members",
+        "when new mail and changes of other programs are noticed: `members`: while a program is logged on that has not announced a fast shutdown; `always`: as long as there is a session",
+    ),
+    key(
+        "folders",
+        "all",
+        "which folders are shown: `all`, or `inbox`: only the messages of the directory itself",
+    ),
+    key(
+        "address",
+        "every message",
+        "the user's addresses, in a list: a message whose `Delivered-To:` fields name none of them is not shown. `anna` stands for that user's addresses on this host, `*@example.org` for all of a domain",
+    ),
     FAST_SHUTDOWN,
 ];
 
@@ -294,6 +327,7 @@ mod tests {
         };
         assert_eq!(names(ProviderType::Store), known.stores);
         assert_eq!(names(ProviderType::Transport), known.transports);
+        assert_eq!(names(ProviderType::Mailbox), known.mailboxes);
         assert_eq!(names(ProviderType::AddressBook), known.address_books);
     }
 }

@@ -9,8 +9,11 @@
 //! <data>/NAME/address-book.db    the first address book; a further one is <its name>.db
 //! <data>/NAME/Maildir            a transport of kind maildir
 //! ```
+//!
+//! Without a section there is also a mailbox: what that transport delivers for the user (`mailbox`).
 
 mod local;
+mod mailbox;
 mod notices;
 mod remove;
 mod transport;
@@ -26,12 +29,14 @@ use sundown_core::settings::{Profile, QueuePolicy, Right};
 use toml::Spanned;
 
 use super::accounts::{Accounts, AccountsError, Unlisted};
+use super::kinds::MAILDIR;
 use super::source::{SettingsError, Source};
 use super::value::{
     FastShutdownWord, KeepSent, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled,
     Time, User, valid_name,
 };
 use local::{Alias, MailSection};
+use mailbox::{Around, InboxSection, MailboxSection};
 use notices::NoticesSection;
 use transport::{Authors, TransportSection};
 
@@ -51,6 +56,8 @@ pub struct Places {
     pub home: Option<PathBuf>,
     /// The user whose mail it is.
     pub user: String,
+    /// Whose mail the broker is for.
+    pub serves: Serves,
     /// The host's name.
     pub hostname: String,
     /// The file with the domain of the host's mail.
@@ -61,6 +68,15 @@ pub struct Places {
     pub accounts: Accounts,
 }
 
+/// Whose mail a broker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// The user's that it runs as.
+    User,
+    /// That of the users of a host. The user that it runs as is nobody's account, so without a section no mailbox is its own.
+    Host,
+}
+
 /// The kinds of providers that exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKinds {
@@ -68,6 +84,8 @@ pub struct KnownKinds {
     pub stores: Vec<String>,
     /// Of transports.
     pub transports: Vec<String>,
+    /// Of mailboxes.
+    pub mailboxes: Vec<String>,
     /// Of address books.
     pub address_books: Vec<String>,
 }
@@ -216,7 +234,8 @@ impl Default for KnownKinds {
     fn default() -> Self {
         let one = |kind: &str| vec![kind.to_owned()];
         let transports = ["maildir", "smtp", "lmtp", "pipe"].map(str::to_owned).into();
-        Self { stores: one("sqlite"), transports, address_books: one("sqlite") }
+        let (stores, address_books) = (one("sqlite"), one("sqlite"));
+        Self { stores, transports, mailboxes: one(MAILDIR), address_books }
     }
 }
 
@@ -226,6 +245,7 @@ impl Default for KnownKinds {
 struct KindsOfFile {
     store: Vec<KindOfSection>,
     transport: Vec<KindOfSection>,
+    mailbox: Vec<KindOfSection>,
     address_book: Vec<KindOfSection>,
 }
 
@@ -240,6 +260,7 @@ fn check_kinds(source: &Source, known: &KnownKinds) -> Result<(), SettingsError>
     let sections = [
         (file.store, &known.stores),
         (file.transport, &known.transports),
+        (file.mailbox, &known.mailboxes),
         (file.address_book, &known.address_books),
     ];
     for (sections, known) in sections {
@@ -260,12 +281,14 @@ struct ProfileFile {
     identity: Option<Spelled<MailAddress>>,
     store: Vec<Spanned<StoreSection>>,
     transport: Vec<Spanned<TransportSection>>,
+    mailbox: Vec<Spanned<MailboxSection>>,
     address_book: Vec<Spanned<ProviderSection>>,
     queue: QueueSection,
     access: AccessSection,
     mail: MailSection,
     aliases: BTreeMap<String, Spanned<Alias>>,
     notices: NoticesSection,
+    inbox: InboxSection,
 }
 
 #[derive(Deserialize, Default)]
@@ -334,6 +357,13 @@ impl Reader<'_> {
         let authors =
             Authors { identity: &identity, given: given.as_ref(), rewrite, local: &local };
         let transports = self.transports(file.transport, &authors)?;
+        let around = Around {
+            databases: stores.iter().chain(&address_books).collect(),
+            transports: &transports,
+            identity: &identity,
+            local: &local,
+        };
+        let mailboxes = self.mailboxes(file.mailbox, &file.inbox, &around)?;
         Ok(Profile {
             name: self.name.to_owned(),
             identity,
@@ -344,6 +374,8 @@ impl Reader<'_> {
             access: self.access(&file.access)?,
             local,
             forward: self.forward(file.notices)?,
+            mailboxes,
+            on_new_mail: self.on_new_mail(file.inbox)?,
         })
     }
 
@@ -545,7 +577,7 @@ mod tests {
 
     use sundown_core::address::Pattern;
     use sundown_core::local::LocalMail;
-    use sundown_core::settings::{Forward, OnUnknown, TransportSpec};
+    use sundown_core::settings::{Forward, MailboxSpec, OnUnknown, TransportSpec, Watching};
 
     use super::*;
 
@@ -567,6 +599,7 @@ mod tests {
             data: "/data".into(),
             home: Some("/home/anna".into()),
             user: "anna".into(),
+            serves: Serves::User,
             hostname: "Host.Lan".into(),
             mailname: at("mailname"),
             kinds: KnownKinds::default(),
@@ -621,14 +654,25 @@ mod tests {
             access: Vec::new(),
             local: LocalMail { host: "Host.Lan".into(), ..LocalMail::default() },
             forward: Forward::No,
+            mailboxes: vec![default_mailbox(at("Maildir"))],
+            on_new_mail: None,
         }
+    }
+
+    /// The mailbox of a profile without a section.
+    fn default_mailbox(path: PathBuf) -> MailboxSpec {
+        let domains = ["", "@localhost", "@localhost.localdomain", "@host.lan"];
+        let own = domains.map(|domain| ("address".to_owned(), format!("anna{domain}")));
+        let options = [("folders".to_owned(), "inbox".to_owned())].into_iter().chain(own).collect();
+        let provider = ProviderSpec { path, options, ..ProviderSpec::new("maildir") };
+        MailboxSpec { provider, watch: Watching::Members }
     }
 
     #[test]
     fn an_empty_profile_and_the_default_without_a_file_have_all_defaults() {
         assert_eq!(fixture().load("default"), Ok(default_profile("default")));
         assert_eq!(load(""), Ok(default_profile("work")));
-        let sections = "[[store]]\n[[transport]]\n[[address_book]]\n[queue]\n[access]\n";
+        let sections = "[[store]]\n[[transport]]\n[[address_book]]\n[queue]\n[access]\n[inbox]\n";
         assert_eq!(load(sections), Ok(default_profile("work")));
     }
 

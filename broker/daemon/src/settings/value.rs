@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use sundown_core::address::Pattern;
 use sundown_core::provider::FastShutdown;
 use sundown_core::settings::{
-    DisableFastShutdown, FastShutdownBehavior, Linger, OnUnknown, SharedLogoff,
+    DisableFastShutdown, FastShutdownBehavior, Linger, OnUnknown, SharedLogoff, Watching,
 };
 use sundown_mail::address;
 
@@ -389,6 +389,54 @@ impl Spelling for AcceptPattern {
 
     fn text(text: &str) -> Option<Pattern> {
         Pattern::parse(text)
+    }
+}
+
+/// `watch` of a mailbox.
+pub(super) enum WatchWord {}
+
+impl Spelling for WatchWord {
+    type Value = Watching;
+    const EXPECTED: &'static str = "\"members\" or \"always\"";
+
+    fn text(text: &str) -> Option<Watching> {
+        match text {
+            "members" => Some(Watching::Members),
+            "always" => Some(Watching::Always),
+            _ => None,
+        }
+    }
+}
+
+/// `folders` of a mailbox.
+pub(super) enum FoldersWord {}
+
+impl FoldersWord {
+    /// Every folder.
+    pub(super) const ALL: &'static str = "all";
+    /// The Inbox alone.
+    pub(super) const INBOX: &'static str = "inbox";
+}
+
+impl Spelling for FoldersWord {
+    type Value = &'static str;
+    const EXPECTED: &'static str = "\"all\" or \"inbox\"";
+
+    fn text(text: &str) -> Option<&'static str> {
+        [Self::ALL, Self::INBOX].into_iter().find(|word| *word == text)
+    }
+}
+
+/// One of a mailbox's `address`.
+pub(super) enum OwnAddress {}
+
+impl Spelling for OwnAddress {
+    type Value = String;
+    const EXPECTED: &'static str = "an address such as \"anna@example.org\", \"*@example.org\" for all of a domain, \
+                                    or the name of a user of this host such as \"anna\"";
+
+    fn text(text: &str) -> Option<String> {
+        Pattern::own(text).map(|_| text.to_owned())
     }
 }
 

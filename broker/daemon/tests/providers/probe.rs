@@ -7,19 +7,22 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sundown_core::provider::{
-    AddressCall, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
-    StoreWrite, Transmission, TransportFacts,
+    AddressCall, MailboxCall, MessageFacts, Mirror, MirrorChange, Outcome, ProviderAnswer,
+    ProviderError, ProviderSpec, RecipientResult, Spot, StoreFacts, StoreWrite, Transmission,
+    TransportFacts,
 };
 use sundown_daemon::Registry;
 use sundown_protocol::Code;
+use sundown_protocol::folder::{Marks, Role};
 use sundown_providers::sqlite::SqliteStore;
 use sundown_providers::{
-    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Reply, Result, StoreProvider,
-    StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, MailboxProvider, MailboxSupport, Prepared,
+    ProviderShutdown, Reply, Result, StoreProvider, StoreReader, Support, Sync, TransportProvider,
 };
 
 /// How long anything may take. A test that passes does not wait for it.
@@ -86,13 +89,18 @@ pub(crate) struct Plan {
     has_last_words: bool,
     /// Whether a store answers what it has submitted or set with something else.
     lies: bool,
+    /// New mail that a mailbox finds when it begins to watch: who each message is from, and its subject.
+    news: Vec<(String, String)>,
+    /// What is wrong with a mailbox, until the gate is open.
+    ails: Option<(Gate, &'static str)>,
 }
 
 impl Default for Plan {
     /// It has the interface, and succeeds.
     fn default() -> Self {
         let (interface, acts) = (Interface::There, HashMap::new());
-        Self { interface, acts, has_last_words: false, lies: false }
+        let (has_last_words, lies, news, ails) = (false, false, Vec::new(), None);
+        Self { interface, acts, has_last_words, lies, news, ails }
     }
 }
 
@@ -117,6 +125,18 @@ impl Plan {
     /// A store that answers what it has submitted or set with something else.
     pub(crate) fn that_lies(mut self) -> Self {
         self.lies = true;
+        self
+    }
+
+    /// A mailbox with new mail of this sender.
+    pub(crate) fn with_news(mut self, from: &str, subject: &str) -> Self {
+        self.news.push((from.to_owned(), subject.to_owned()));
+        self
+    }
+
+    /// A mailbox that does not work before the gate is open.
+    pub(crate) fn that_ails(mut self, until: &Gate, why: &'static str) -> Self {
+        self.ails = Some((until.clone(), why));
         self
     }
 
@@ -177,6 +197,10 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pass(&self) {
         let is_open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.0.1.wait_while(is_open, |is_open| !*is_open));
@@ -234,6 +258,15 @@ impl Probes {
                 let probe = probes.probe(spec);
                 let made = ProbeTransport { probe, support: None, last: None };
                 Ok(Box::new(made) as Box<dyn TransportProvider>)
+            }),
+        );
+        let probes = self.clone();
+        registry.mailboxes.insert(
+            "probe".into(),
+            Arc::new(move |spec: &ProviderSpec| {
+                let (probe, path) = (probes.probe(spec), spec.path.clone());
+                Ok(Box::new(ProbeMailbox { probe, path, support: None })
+                    as Box<dyn MailboxProvider>)
             }),
         );
         let probes = self.clone();
@@ -481,6 +514,90 @@ impl ProviderShutdown for ProbeTransport {
     fn do_fast_shutdown(&mut self, process: LeavingProcess) -> Result<()> {
         self.probe.do_fast_shutdown(process)?;
         if self.probe.plan.has_last_words { self.say_last_words() } else { Ok(()) }
+    }
+}
+
+/// A mailbox that has what its plan says, and notes what it is told.
+struct ProbeMailbox {
+    probe: Probe,
+    path: PathBuf,
+    support: Option<Arc<dyn MailboxSupport>>,
+}
+
+impl ProbeMailbox {
+    /// Whether it works. The broker is told.
+    fn says(&self) -> Result<()> {
+        let ails = self.probe.plan.ails.as_ref().filter(|(until, _)| !until.is_open());
+        let said =
+            ails.map_or(Ok(()), |(_, why)| Err(ProviderError::new(Code::E_CALL_FAILED, *why)));
+        self.support.as_ref().expect("logged on").say(said.clone());
+        said
+    }
+
+    /// Mirrors its news, on a thread of its own.
+    fn mirror(&self, store: u32) {
+        let (news, log) = (self.probe.plan.news.clone(), self.probe.log.clone());
+        let (support, mailbox) = (self.support.clone().expect("logged on"), self.path.clone());
+        std::thread::spawn(move || {
+            let inbox = MirrorChange::Folder {
+                dir: String::new(),
+                parent: None,
+                name: "Inbox".into(),
+                role: Some(Role::Inbox),
+            };
+            let found = news.into_iter().enumerate().map(|(n, (from, subject))| {
+                let facts = MessageFacts { from, subject, size: 1, ..MessageFacts::default() };
+                MirrorChange::Found {
+                    spot: Spot { dir: String::new(), name: format!("message-{n}") },
+                    marks: Marks::default(),
+                    news: true,
+                    facts: Box::new(facts),
+                }
+            });
+            let changes = [inbox].into_iter().chain(found).collect();
+            let mirrored = support.mirror(store, Mirror { mailbox, changes });
+            log.note(format!("mirrored {mirrored:?}"));
+        });
+    }
+}
+
+impl MailboxProvider for ProbeMailbox {
+    fn logon(&mut self, support: Arc<dyn MailboxSupport>) -> Result<()> {
+        self.support = Some(support);
+        self.probe.log_on()
+    }
+
+    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
+        reply.send(match call {
+            MailboxCall::Watch { store } => {
+                self.probe.note("watch");
+                let _ = self.says();
+                self.mirror(store);
+                Ok(())
+            }
+            MailboxCall::Rest => {
+                self.probe.note("rest");
+                Ok(())
+            }
+            MailboxCall::Changed => {
+                self.probe.note("changed");
+                Ok(())
+            }
+            MailboxCall::Validate => self.says(),
+        });
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.probe.note("logoff");
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        self.probe.has_interface().then_some(&mut self.probe)
+    }
+
+    fn has_nothing_to_save(&self) -> bool {
+        self.probe.plan.interface == Interface::NothingToSave
     }
 }
 

@@ -8,6 +8,7 @@ use sundown_core::provider::{
     Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::Code;
+use sundown_protocol::folder::Flags;
 use sundown_protocol::request::{Folder, Report, SettingChange};
 
 use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
@@ -106,7 +107,8 @@ fn submit(record: u128, content: MessageContent, deferred: bool) -> StoreWrite {
 }
 
 fn save(record: u128, content: MessageContent) -> StoreWrite {
-    StoreWrite::Save { record, content, recovered: false, now: now() }
+    let (folder, flags) = (Folder::DRAFTS, Flags::default());
+    StoreWrite::Save { record, folder, content, flags, recovered: false, now: now() }
 }
 
 impl Store {
@@ -316,7 +318,7 @@ fn each_call_has_its_answer(store: &mut Store, steps: &Steps) -> Verdict {
         save(draft, inline(TEXT)),
         StoreWrite::Hasten { profile: None, uid: None, after: 0, now: now() },
         StoreWrite::Seen { record: draft },
-        StoreWrite::DeleteFrom { record: draft, from: Folder::Drafts },
+        StoreWrite::DeleteFrom { record: draft, from: Folder::DRAFTS },
         StoreWrite::Delete { record: draft },
         setting(SettingChange::Set("value".into())),
         setting(SettingChange::Remove),
@@ -332,7 +334,7 @@ fn each_call_has_its_answer(store: &mut Store, steps: &Steps) -> Verdict {
     }
     let mut reader = store.reader().or_else(|why| broken(WORKS, why))?;
     for question in [
-        StoreRead::List { folder: Folder::Outbox, after: 0, limit: 1 },
+        StoreRead::List { folder: Folder::OUTBOX, after: 0, limit: 1 },
         StoreRead::Find { record: queued },
         StoreRead::Piece { record: queued, offset: 0, limit: 10 },
         StoreRead::Piece { record: queued, offset: 10, limit: 1 << 20 },

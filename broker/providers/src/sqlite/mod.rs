@@ -5,7 +5,11 @@
 
 mod body;
 mod checkpoint;
+mod contents;
 mod engine;
+mod filing;
+mod folders;
+mod mirror;
 mod moved;
 mod numbers;
 mod purge;
@@ -14,12 +18,16 @@ mod reader;
 mod recipients;
 mod rows;
 mod schema;
+mod searching;
+mod spots;
 mod sum;
 mod torn;
 mod write;
 
 #[cfg(test)]
 mod failing;
+#[cfg(test)]
+mod folder_tests;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]
@@ -34,6 +42,7 @@ use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader
 use engine::Engine;
 use purge::KeepSent;
 use reader::SqliteReader;
+use searching::Searching;
 
 /// A store in a `SQLite` database. The spec's path is the database file.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ pub struct SqliteStore {
     path: PathBuf,
     options: Options,
     engine: Option<Engine>,
+    searching: Option<Searching>,
     sessions: usize,
 }
 
@@ -63,7 +73,13 @@ impl Options {
 impl SqliteStore {
     /// Makes a store, which its first logon opens.
     pub fn new(spec: &ProviderSpec) -> Self {
-        Self { path: spec.path.clone(), options: Options::of(spec), engine: None, sessions: 0 }
+        Self {
+            path: spec.path.clone(),
+            options: Options::of(spec),
+            engine: None,
+            searching: None,
+            sessions: 0,
+        }
     }
 
     fn closed(&self) -> ProviderError {
@@ -82,8 +98,9 @@ impl StoreProvider for SqliteStore {
             None => Engine::open(&self.path, &self.options)?,
         };
         let facts = self.engine.insert(engine).facts();
-        if facts.is_ok() {
+        if let Ok(facts) = &facts {
             self.sessions += 1;
+            self.searching.get_or_insert_with(|| Searching::new(&self.path, facts.uid));
         } else if self.sessions == 0 {
             self.engine = None;
         }
@@ -92,7 +109,13 @@ impl StoreProvider for SqliteStore {
 
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>> {
         match &mut self.engine {
-            Some(engine) => engine.commit(&batch, sync),
+            Some(engine) => {
+                let answers = engine.commit(&batch, sync);
+                if let Some(searching) = &self.searching {
+                    searching.changed(&batch);
+                }
+                answers
+            }
             None => batch.iter().map(|_| Err(self.closed())).collect(),
         }
     }
@@ -105,13 +128,17 @@ impl StoreProvider for SqliteStore {
 
     fn reader(&self) -> Result<Box<dyn StoreReader>> {
         let engine = self.engine.as_ref().ok_or_else(|| self.closed())?;
-        Ok(Box::new(SqliteReader::new(self.path.clone(), engine.writer.uid)))
+        let searching = self.searching.clone();
+        Ok(Box::new(SqliteReader::new(self.path.clone(), engine.writer.uid).with(searching)))
     }
 
     fn logoff(&mut self) -> Result<()> {
         self.sessions = self.sessions.saturating_sub(1);
         if self.sessions > 0 {
             return Ok(());
+        }
+        if let Some(searching) = self.searching.take() {
+            searching.end();
         }
         if let Some(engine) = &mut self.engine {
             engine.save_what_is_lost()?;
@@ -124,13 +151,17 @@ impl StoreProvider for SqliteStore {
     }
 }
 
-/// The store does no work for a single process, so a notice stops nothing. Only the sync at the end matters.
+/// The store does no work for a single process but the sync at the end. A notice stops what is not needed to save data, the work at the
+/// index for searches, until there is something to do for it again.
 impl ProviderShutdown for SqliteStore {
     fn query_fast_shutdown(&mut self) -> Result<()> {
         Ok(())
     }
 
     fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        if let Some(searching) = &self.searching {
+            searching.rest();
+        }
         Ok(())
     }
 

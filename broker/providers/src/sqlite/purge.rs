@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::{ProviderSpec, SubmissionState};
 use sundown_protocol::request::Folder;
 
-use super::body;
 use super::reader::NOT_READ;
 use super::recipients;
 use super::schema::{GONE, KEPT, folder_number, state_number};
@@ -77,6 +76,9 @@ impl KeepSent {
     }
 }
 
+/// In front of all rows of a folder.
+pub(super) const START: (i64, i64) = (-1, 0);
+
 /// Whether work in slices is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slices {
@@ -102,17 +104,22 @@ impl Writer {
         let old = format!(
             "SELECT seq, folder FROM message WHERE final_at < ?1
                 AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
+                AND NOT EXISTS (SELECT 1 FROM spot WHERE spot.message = seq AND spot.pending = 1)
                 LIMIT {PURGE}"
         );
         let transaction = self.connection.unchecked_transaction()?;
         let mut statement = transaction.prepare_cached(&old)?;
         let found = statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let found = found.collect::<rusqlite::Result<Vec<(u64, u8)>>>()?;
+        let found = found.collect::<rusqlite::Result<Vec<(u64, i64)>>>()?;
         drop(statement);
         for (seq, folder) in &found {
             recipients::forget(&transaction, *seq)?;
             let sql = match *folder {
-                GONE => FORGET,
+                GONE => {
+                    let sql = "DELETE FROM spot WHERE message = ?1";
+                    transaction.prepare_cached(sql)?.execute([seq])?;
+                    FORGET
+                }
                 _ => {
                     "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
                          notice = NULL, final_at = NULL, route = NULL
@@ -135,16 +142,16 @@ impl Writer {
             KeepSent::Unsaid | KeepSent::Forever => return Ok(Slices::Done),
         };
         let sql = format!(
-            "SELECT seq, body, state, received FROM message WHERE folder = {} AND seq > ?1
-             ORDER BY seq LIMIT {PURGE}",
-            folder_number(Folder::Sent)
+            "SELECT seq, body, state, received FROM message WHERE folder = {} AND folder <> 2
+                 AND (received, seq) > (?1, ?2) ORDER BY received, seq LIMIT {PURGE}",
+            folder_number(Folder::SENT)
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let row = |row: &rusqlite::Row<'_>| {
             let old: Old = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok((old, row.get::<_, i64>(3)? as u64))
         };
-        let found = statement.query_map([self.purged_to], row)?;
+        let found = statement.query_map(self.purged_to, row)?;
         let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
         drop(statement);
         let old: Vec<Old> =
@@ -155,10 +162,11 @@ impl Writer {
             transaction.commit()?;
         }
         if old.len() < PURGE {
-            self.purged_to = 0;
+            self.purged_to = START;
             return Ok(Slices::Done);
         }
-        self.purged_to = old.last().map_or(0, |(seq, ..)| *seq);
+        let last = found.get(old.len() - 1);
+        self.purged_to = last.map_or(START, |((seq, ..), at)| (*at as i64, *seq as i64));
         Ok(Slices::More)
     }
 
@@ -167,7 +175,8 @@ impl Writer {
         match state {
             // Its submission is forgotten, so its key may be forgotten too.
             None => {
-                body::delete(&self.connection, body)?;
+                self.drop_body(body)?;
+                self.leave_mailbox(seq)?;
                 self.connection.prepare_cached(FORGET)?.execute([seq])?;
                 Ok(())
             }

@@ -9,6 +9,7 @@ use sundown_core::provider::{
 };
 use sundown_mail::head::Lookout;
 use sundown_protocol::Code;
+use sundown_protocol::folder::Flags;
 use sundown_protocol::request::{Folder, Returned};
 
 use super::body;
@@ -62,11 +63,12 @@ impl Writer {
         let entered = self.enter(&Entry {
             body,
             record,
-            folder: Folder::Outbox,
+            folder: Folder::OUTBOX,
             shown,
             size,
             received: submission.submitted,
             recovered: false,
+            flags: None,
             submission: Some(submission),
         })?;
         let Some(order) = entered else {
@@ -196,7 +198,7 @@ impl Writer {
             Some(folder) => self.leave_outbox(submission.record, folder)?,
             None => None,
         };
-        if moved == Some(Folder::Sent) && self.keep_sent == KeepSent::Off {
+        if moved == Some(Folder::SENT) && self.keep_sent == KeepSent::Off {
             self.purge = Slices::More;
         }
         let notice =
@@ -244,7 +246,7 @@ impl Writer {
 
     fn leave_outbox(&self, record: u128, folder: Folder) -> rusqlite::Result<Option<Folder>> {
         let sql = "UPDATE message SET folder = ?2 WHERE record = ?1 AND folder = ?3";
-        let (to, from) = (folder_number(folder), folder_number(Folder::Outbox));
+        let (to, from) = (folder_number(folder), folder_number(Folder::OUTBOX));
         let changed = self.connection.prepare_cached(sql)?.execute((key(record), to, from))?;
         Ok((changed > 0).then_some(folder))
     }
@@ -253,6 +255,7 @@ impl Writer {
     fn put_notice(&mut self, update: &SubmissionUpdate, dsn: &Dsn) -> Result<StoredDsn, Failure> {
         let record = dsn.record;
         let text = self.compose_notice(update, dsn)?;
+        let (subject, from, _) = notice::shown(&text);
         if self.known(record)?.is_none() {
             self.enter_notice(record, &text, update.now)?;
         }
@@ -272,7 +275,7 @@ impl Writer {
                 (Some(self.forward(submission, text)?), None)
             }
         };
-        Ok(StoredDsn { record, forwarded, text })
+        Ok(StoredDsn { record, forwarded, text, from, subject })
     }
 
     /// Puts a message about a notification into the queue.
@@ -299,11 +302,12 @@ impl Writer {
         self.enter(&Entry {
             body,
             record,
-            folder: Folder::Inbox,
-            shown: Shown { subject, from, to },
+            folder: Folder::INBOX,
+            shown: Shown { subject, from, to, date: Some(now) },
             size: text.len() as u64,
             received: now,
             recovered: false,
+            flags: Some(Flags::default()),
             submission: None,
         })?;
         Ok(())
@@ -408,7 +412,7 @@ impl Writer {
             params![
                 damaged.order,
                 state_number(SubmissionState::Bounced),
-                folder_number(Folder::Sent),
+                folder_number(Folder::SENT),
                 now as i64,
                 key(record),
             ],
@@ -481,8 +485,8 @@ fn not_in_queue() -> Failure {
 /// again.
 fn folder_after(state: SubmissionState) -> Option<Folder> {
     match state {
-        SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
-        SubmissionState::Aborted => Some(Folder::Drafts),
+        SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::SENT),
+        SubmissionState::Aborted => Some(Folder::DRAFTS),
         _ => None,
     }
 }

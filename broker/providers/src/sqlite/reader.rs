@@ -1,6 +1,8 @@
 //! Answers reads while the writer works, on a read-only connection of its own.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +14,12 @@ use sundown_protocol::request::Folder;
 use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, NO_STATE, folder_number, state_number};
+use super::searching::{self, Searching};
 use super::sum::{self, damaged};
+use super::{contents, spots};
 use crate::fault::{self, Failure};
 use crate::notice;
+use crate::search::{Reader, path_of};
 use crate::{Result, StoreReader};
 
 type Answer = std::result::Result<ProviderAnswer, Failure>;
@@ -26,11 +31,19 @@ pub(super) struct SqliteReader {
     connection: Option<Connection>,
     /// The layout of the message that was read last; programs read messages from front to back.
     layout: Option<Layout>,
+    searching: Option<Searching>,
+    /// The index of the store, since the first search.
+    index: Option<Reader>,
 }
 
 impl SqliteReader {
     pub(super) fn new(path: PathBuf, uid: u32) -> Self {
-        Self { path, uid, connection: None, layout: None }
+        Self { path, uid, connection: None, layout: None, searching: None, index: None }
+    }
+
+    /// The same, with the index of the store.
+    pub(super) fn with(self, searching: Option<Searching>) -> Self {
+        Self { searching, ..self }
     }
 
     fn connection(&mut self) -> Result<&mut Connection> {
@@ -55,19 +68,37 @@ impl StoreReader for SqliteReader {
     fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer> {
         self.connection()?;
         let connection = self.connection.as_ref().expect("it was opened just now");
+        if let StoreRead::Search { words, folder, after, limit } = question {
+            let index = self.index.get_or_insert_with(|| match &self.searching {
+                Some(searching) => searching.reader(),
+                None => Reader::new(&path_of(&self.path), self.uid),
+            });
+            return searching::search(
+                connection,
+                index,
+                self.uid,
+                (words, *folder),
+                (*after, *limit),
+            )
+            .map_err(|failure| failure.told(&self.path));
+        }
         answer(connection, self.uid, &mut self.layout, question)
             .map_err(|failure| failure.told(&self.path))
     }
 
     fn another(&self) -> Result<Box<dyn StoreReader>> {
-        Ok(Box::new(Self::new(self.path.clone(), self.uid)))
+        let another = Self::new(self.path.clone(), self.uid);
+        Ok(Box::new(another.with(self.searching.clone())))
     }
 
     fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.path.clone();
         let connection = self.connection()?;
-        let (body, size) = body_of(connection, record).map_err(|failure| failure.told(&path))?;
-        Ok(Box::new(BodyReader::new(connection, body, size)))
+        let (bytes, size) = bytes_of(connection, record).map_err(|failure| failure.told(&path))?;
+        match bytes {
+            Bytes::Body(body) => Ok(Box::new(BodyReader::new(connection, body, size))),
+            Bytes::File(file) => Ok(Box::new(file)),
+        }
     }
 }
 
@@ -79,6 +110,24 @@ fn answer(
 ) -> Answer {
     match question {
         StoreRead::List { folder, after, limit } => list(connection, uid, *folder, *after, *limit),
+        StoreRead::Folders { after, limit } => contents::folders(connection, *after, *limit),
+        StoreRead::FindFolder { folder } => contents::folder(connection, *folder),
+        StoreRead::Contents { folder, sort, only, after, limit } => {
+            contents::contents(connection, uid, (*folder, *sort, *only), after.as_ref(), *limit)
+        }
+        StoreRead::Search { .. } => unreachable!("it is answered with the index"),
+        StoreRead::Mirrored { mailbox, dir, after, limit } => {
+            contents::mirrored(connection, mailbox, (dir, after), *limit)
+        }
+        StoreRead::Directories { mailbox, after, limit } => {
+            contents::directories(connection, mailbox, after.as_deref(), *limit)
+        }
+        StoreRead::ChangedFolders { mailbox, limit } => {
+            contents::changed_folders(connection, mailbox, *limit)
+        }
+        StoreRead::Pending { mailbox, after, limit } => {
+            contents::pending(connection, mailbox, *after, *limit)
+        }
         StoreRead::Find { record } => find(connection, *record),
         StoreRead::Piece { record, offset, limit } => {
             piece(connection, layout, *record, *offset, *limit)
@@ -122,7 +171,7 @@ fn cursor(after: u64) -> i64 {
 fn list(connection: &Connection, uid: u32, folder: Folder, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
     let sql = match folder {
-        Folder::Outbox => in_states(rows::MESSAGE, |state| !state.is_final()),
+        Folder::OUTBOX => in_states(rows::MESSAGE, |state| !state.is_final()),
         folder => in_folder(folder),
     };
     let parameters = (cursor(after), u64::from(limit) + 1);
@@ -132,10 +181,15 @@ fn list(connection: &Connection, uid: u32, folder: Folder, after: u64, limit: u3
     Ok(ProviderAnswer::Messages { rows, next })
 }
 
+/// Rows behind a message, in the order of their arrival. A row of the cursor's number is there for at least a week after the message
+/// was deleted; without it, that of the message before it says about when that was.
 fn in_folder(folder: Folder) -> String {
     let (columns, number) = (rows::MESSAGE, folder_number(folder));
     format!(
-        "SELECT {columns} FROM message WHERE folder = {number} AND seq > ?1 ORDER BY seq LIMIT ?2"
+        "SELECT {columns} FROM message WHERE folder = {number} AND folder <> 2 AND (received, seq) > (ifnull(
+             (SELECT before.received FROM message AS before WHERE before.seq <= ?1
+                 ORDER BY before.seq DESC LIMIT 1), -1), ?1)
+         ORDER BY received, seq LIMIT ?2"
     )
 }
 
@@ -158,6 +212,38 @@ fn find(connection: &Connection, record: u128) -> Answer {
     Ok(ProviderAnswer::Found { folder, size })
 }
 
+/// The number and the size of a message's body; instead of a number, the file of one that lies in a mailbox.
+fn bytes_of(connection: &Connection, record: u128) -> std::result::Result<(Bytes, u64), Failure> {
+    let (body, size) = body_of(connection, record)?;
+    if body != 0 {
+        return Ok((Bytes::Body(body), size));
+    }
+    let sql = "SELECT seq FROM message WHERE record = ?1";
+    let seq = connection.prepare_cached(sql)?.query_row([key(record)], |row| row.get(0))?;
+    let place = spots::of(connection, seq)?.ok_or_else(no_message)?;
+    let file = place.open().map_err(|error| {
+        let text = format!(
+            "the file of the message in {} cannot be read: {error}; another program may have moved or deleted it",
+            place.mailbox.display()
+        );
+        let code = if error.kind() == std::io::ErrorKind::NotFound {
+            Code::E_NOT_FOUND
+        } else {
+            Code::E_DISK_ERROR
+        };
+        Failure::refused(code, text)
+    })?;
+    Ok((Bytes::File(file), size))
+}
+
+/// Where the bytes of a message are.
+enum Bytes {
+    /// In the store, under this number.
+    Body(u64),
+    /// In a file of a mailbox.
+    File(File),
+}
+
 fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u64), Failure> {
     let sql = "SELECT body, size, body_sum FROM message WHERE record = ?1 AND folder <> 0";
     let row = |row: &Row<'_>| {
@@ -176,7 +262,11 @@ fn piece(
     offset: u64,
     limit: u32,
 ) -> Answer {
-    let (body, size) = body_of(connection, record)?;
+    let (bytes, size) = bytes_of(connection, record)?;
+    let body = match bytes {
+        Bytes::Body(body) => body,
+        Bytes::File(file) => return piece_of_file(&file, offset, limit),
+    };
     if layout.as_ref().is_none_or(|known| known.body != body) {
         *layout = Some(Layout::of(connection, body)?);
     }
@@ -189,6 +279,27 @@ fn piece(
     let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
     let unread_notice = offset == 0 && is_unread_notice(connection, record)?;
     Ok(ProviderAnswer::Piece { size, bytes, unread_notice })
+}
+
+/// A piece of a file. Its size is what the file has now: a program may have written another one under its name.
+fn piece_of_file(file: &File, offset: u64, limit: u32) -> Answer {
+    let unreadable = |error| Failure::Refused(fault::unreadable(&error));
+    let size = file.metadata().map_err(unreadable)?.len();
+    let wanted = size.saturating_sub(offset).min(limit.into()) as usize;
+    let mut bytes = vec![0; wanted];
+    let mut read = 0;
+    while read < wanted {
+        match file.read_at(&mut bytes[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    bytes.truncate(read);
+    // A file that became shorter ends here.
+    let size = if read < wanted { offset + read as u64 } else { size };
+    Ok(ProviderAnswer::Piece { size, bytes, unread_notice: false })
 }
 
 /// Whether the message is an unread notification. The store makes notifications itself, with a sender of its own.
@@ -423,6 +534,14 @@ pub(super) fn submission_of(
     connection.prepare_cached(&sql)?.query_row([key(record)], row).optional()
 }
 
+/// The error of a folder that does not exist.
+pub(super) fn no_folder() -> Failure {
+    Failure::refused(
+        Code::E_NOT_FOUND,
+        "there is no such folder in the store; `folders` lists them",
+    )
+}
+
 /// The error of a message that does not exist.
 pub(super) fn no_message() -> Failure {
     Failure::refused(Code::E_NOT_FOUND, "there is no such message in the store")
@@ -430,6 +549,8 @@ pub(super) fn no_message() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use sundown_protocol::folder::{Filter, Sort};
+
     use super::*;
 
     fn plan(sql: &str, parameters: impl rusqlite::Params) -> String {
@@ -448,8 +569,14 @@ mod tests {
             plan(&what_is_due(&rows::placed_columns(), BY_INDEX), (0, 0, 1)),
             plan(&in_states(&rows::placed_columns(), |state| !state.is_final()), (0, 1)),
             plan(&in_states(rows::SUBMISSION, |_| true), (0, 1)),
-            plan(&in_folder(Folder::Inbox), (0, 1)),
+            plan(&in_folder(Folder::INBOX), (0, 1)),
             plan(FIRST_OF_STATE, (0,)),
+            plan(&contents::query((Folder::INBOX, Sort::NEWEST, Filter::default()), false), (1,)),
+            plan(&contents::query((Folder(20), Sort::NEWEST, Filter::default()), true), (1, 2, 3)),
+            plan(
+                &contents::query((Folder::SENT, Sort::default(), Filter::UNREAD), true),
+                (1, 2, 3),
+            ),
         ] {
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
         }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Result, Row};
 use serde::{Deserialize, Serialize};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
 use sundown_protocol::EntryId;
+use sundown_protocol::folder::{Flags, Marks};
 use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Notify, Report, Returned, Route};
 
@@ -154,6 +155,17 @@ pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
         recovered: row.get(7)?,
     };
     Ok((row.get(0)?, message))
+}
+
+/// Encodes keywords as text: each in a line. None are no text.
+pub(super) fn encode_keywords(flags: &Flags) -> Option<String> {
+    (!flags.keywords.is_empty()).then(|| flags.keywords.join("\n"))
+}
+
+/// The flags of a row. A message of the queue has none, and counts as read.
+pub(super) fn decode_flags(marks: Option<u16>, keywords: Option<&str>) -> Flags {
+    let keywords = keywords.map(|text| text.split('\n').map(str::to_owned).collect());
+    Flags { marks: Marks(marks.unwrap_or(Marks::READ.0)), keywords: keywords.unwrap_or_default() }
 }
 
 /// Encodes what chooses the transports as text: the author, a line end, the account. Neither an address nor a name has a line end.

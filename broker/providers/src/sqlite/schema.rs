@@ -8,6 +8,11 @@
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
 //! * `unsynced`: a row that each commit without a sync changes, and no other commit. By the page of this row the log shows which
 //!   commits a power cut may have torn.
+//! * `folder`: a row for each folder, also for the five of every store. A folder that a mailbox has is bound to its directory there.
+//!   A folder's number is never used twice. `gone_dir`: directories whose folders were removed, until the mailbox has removed them.
+//! * `mailbox`, `spot`: where messages lie in mailboxes, and with which marks they were last seen there. A message with a spot and
+//!   without a body is a file of the mailbox. A spot is pending if the mailbox does not have yet what the store has.
+//! * `shared`: how many messages have a body, for bodies that several have.
 //! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
 //! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved; `clock`, `ahead` and `ran`, the
@@ -20,6 +25,7 @@
 use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::{KeptClock, ProviderError, SubmissionState};
 use sundown_protocol::Code;
+use sundown_protocol::folder::Role;
 use sundown_protocol::request::Folder;
 
 use super::numbers::{self, Mended};
@@ -31,6 +37,7 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 9: folders, flags, mailboxes, bodies of several messages. The index on folders has the time of arrival.
 /// 8: `born` and `delay_told`: when a submission was submitted by the store's clock, and whether its sender was told of a delay. `meta`
 /// may have that clock.
 /// 7: `route`: the author and the transport of a submission that says more than its envelope.
@@ -42,7 +49,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 8;
+const VERSION: i32 = 9;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -69,11 +76,70 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
     // These add columns, which contents recovered from a damaged store may have.
     "",
     "",
+    // This adds columns too; what else it takes is done afterwards, because contents recovered from a damaged store may have it.
+    "DROP INDEX IF EXISTS message_folder;",
 ];
 
 /// The columns of `message` that later schemas added, with their types.
-const COLUMNS: [(&str, &str); 3] =
-    [("route", "TEXT"), ("born", "INTEGER"), ("delay_told", "INTEGER")];
+const COLUMNS: [(&str, &str); 6] = [
+    ("route", "TEXT"),
+    ("born", "INTEGER"),
+    ("delay_told", "INTEGER"),
+    ("flags", "INTEGER"),
+    ("keywords", "TEXT"),
+    ("date", "INTEGER"),
+];
+
+/// Written so that it can be repeated, for the same reason as [`ADDED`]. The numbers of the five folders are those of
+/// [`folder_number`].
+const FOLDERS: &str = "
+CREATE TABLE IF NOT EXISTS folder (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    role INTEGER UNIQUE,
+    mailbox INTEGER,
+    dir TEXT,
+    renamed INTEGER,
+    UNIQUE (parent, name)
+);
+INSERT OR IGNORE INTO folder (id, parent, name, role) VALUES
+    (1, 0, 'Inbox', 1), (2, 0, 'Outbox', 2), (3, 0, 'Sent', 3), (4, 0, 'Drafts', 4),
+    (5, 0, 'Deleted', 5);
+INSERT INTO sqlite_sequence SELECT 'folder', 16
+    WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'folder');
+UPDATE sqlite_sequence SET seq = max(seq, 16) WHERE name = 'folder';
+CREATE UNIQUE INDEX IF NOT EXISTS folder_dir ON folder (mailbox, dir) WHERE dir IS NOT NULL;
+CREATE TABLE IF NOT EXISTS mailbox (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE,
+    passed INTEGER
+);
+CREATE TABLE IF NOT EXISTS spot (
+    message INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    dir TEXT,
+    name TEXT,
+    marks INTEGER NOT NULL,
+    folder INTEGER NOT NULL,
+    pending INTEGER
+);
+CREATE UNIQUE INDEX IF NOT EXISTS spot_name ON spot (mailbox, dir, name) WHERE name IS NOT NULL;
+CREATE INDEX IF NOT EXISTS spot_pending ON spot (mailbox, message) WHERE pending = 1;
+CREATE TABLE IF NOT EXISTS gone_dir (
+    mailbox INTEGER NOT NULL,
+    dir TEXT NOT NULL,
+    PRIMARY KEY (mailbox, dir)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shared (body INTEGER PRIMARY KEY, messages INTEGER NOT NULL);
+";
+
+/// Messages that nobody has read, by this condition. The index and the query must spell this the same. A message of the queue has
+/// no flags, and counts as read.
+pub(super) const UNREAD: &str = "flags & 1 = 0";
+
+/// The first schema with flags. What was in the Inbox before are notifications.
+const FLAGGED: i32 = 9;
 
 /// Written so that it can be repeated: contents recovered from a damaged store may have these tables, and are of schema 3.
 const ADDED: &str = "
@@ -106,7 +172,8 @@ pub(super) const NO_MAIL: &str = "no_mail = 1 AND state < 6";
 pub(super) const FIRST_FINAL: u8 = 6;
 
 const INDEXES: &str = "
-CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
+CREATE INDEX message_arrived ON message (folder, received) WHERE folder <> 2;
+CREATE INDEX message_unread ON message (folder, received) WHERE flags & 1 = 0;
 CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
 CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
@@ -143,7 +210,10 @@ CREATE TABLE message (
     envelope_sum INTEGER,
     route TEXT,
     born INTEGER,
-    delay_told INTEGER
+    delay_told INTEGER,
+    flags INTEGER,
+    keywords TEXT,
+    date INTEGER
 );
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sum INTEGER);
 CREATE TABLE upload (
@@ -216,6 +286,7 @@ fn create(connection: &Connection) -> Result<(), Failure> {
          {TABLES}
          {INDEXES}
          {ADDED}
+         {FOLDERS}
          INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
          INSERT INTO meta VALUES ('keep_sent', {KEEP_SENT});
          INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
@@ -250,6 +321,12 @@ fn step_up(connection: &Connection, version: i32) -> rusqlite::Result<Mended> {
             connection.execute_batch(&add)?;
         }
     }
+    connection.execute_batch(FOLDERS)?;
+    if version < FLAGGED {
+        let sql =
+            "UPDATE message SET flags = (seen IS NOT NULL) WHERE folder = 1 AND flags IS NULL";
+        connection.execute(sql, [])?;
+    }
     connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))?;
     Ok(mended)
 }
@@ -274,26 +351,40 @@ pub(super) fn clock(connection: &Connection) -> rusqlite::Result<KeptClock> {
 }
 
 /// The folder number of a message that is deleted for good.
-pub(super) const GONE: u8 = 0;
+pub(super) const GONE: i64 = 0;
 
 /// A folder's number in the tables.
-pub(super) fn folder_number(folder: Folder) -> u8 {
-    match folder {
-        Folder::Inbox => 1,
-        Folder::Outbox => 2,
-        Folder::Sent => 3,
-        Folder::Drafts => 4,
-        Folder::Deleted => 5,
-    }
+pub(super) fn folder_number(folder: Folder) -> i64 {
+    i64::from(folder.0) + 1
 }
 
 /// The folder with this number; `None` for a message that is deleted for good.
-pub(super) fn folder(number: u8) -> rusqlite::Result<Option<Folder>> {
-    let found = Folder::ALL.into_iter().find(|folder| folder_number(*folder) == number);
-    match found {
-        None if number != GONE => Err(rusqlite::Error::IntegralValueOutOfRange(0, number.into())),
-        found => Ok(found),
+pub(super) fn folder(number: i64) -> rusqlite::Result<Option<Folder>> {
+    if number == GONE {
+        return Ok(None);
     }
+    let found = u32::try_from(number - 1)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, number))?;
+    Ok(Some(Folder(found)))
+}
+
+/// A role's number in the tables.
+pub(super) fn role_number(role: Role) -> u8 {
+    match role {
+        Role::Inbox => 1,
+        Role::Outbox => 2,
+        Role::Sent => 3,
+        Role::Drafts => 4,
+        Role::Deleted => 5,
+        Role::Junk => 6,
+        Role::Archive => 7,
+        Role::All => 8,
+    }
+}
+
+/// The role with this number; `None` if it is not that of a role.
+pub(super) fn role(number: u8) -> Option<Role> {
+    Role::ALL.into_iter().find(|role| role_number(*role) == number)
 }
 
 /// A state's number in the tables.
@@ -327,11 +418,18 @@ mod tests {
             SubmissionState::Unknown,
         ];
         assert_eq!(due.map(state_number), [2, 3, 4, 5]);
-        assert_eq!((folder_number(Folder::Outbox), folder_number(Folder::Deleted)), (2, 5));
-        for known in Folder::ALL {
+        assert_eq!((folder_number(Folder::OUTBOX), folder_number(Folder::DELETED)), (2, 5));
+        for known in Folder::BUILT_IN {
             assert_eq!(folder(folder_number(known)), Ok(Some(known)));
         }
         assert_eq!(folder(GONE), Ok(None));
-        assert!(folder(99).is_err());
+        assert_eq!(folder(99), Ok(Some(Folder(98))));
+        assert!(folder(-1).is_err() && folder(i64::MAX).is_err());
+        for known in Role::ALL {
+            assert_eq!(role(role_number(known)), Some(known));
+            let built_in = known.built_in().map(folder_number);
+            assert!(built_in.is_none_or(|number| number == i64::from(role_number(known))));
+        }
+        assert_eq!(role(9), None);
     }
 }

@@ -11,6 +11,7 @@ use sundown_core::provider::{
     Action, Dsn, Intent, KeptClock, MessageContent, Onward, Recipient, StoreRead, StoredDsn,
     Submission, SubmissionState, SubmissionUpdate,
 };
+use sundown_protocol::folder::Flags;
 use sundown_protocol::request::{Folder, Report, Returned, Route, SettingChange};
 use tempfile::TempDir;
 
@@ -154,7 +155,13 @@ pub(super) fn submit(record: u128, content: MessageContent) -> StoreWrite {
 }
 
 pub(super) fn save(record: u128, content: MessageContent) -> StoreWrite {
-    StoreWrite::Save { record, content, recovered: false, now: 7_000 }
+    saved(record, content, false, 7_000)
+}
+
+/// A message that is saved in Drafts.
+fn saved(record: u128, content: MessageContent, recovered: bool, now: u64) -> StoreWrite {
+    let (folder, flags) = (Folder::DRAFTS, Flags::default());
+    StoreWrite::Save { record, folder, content, flags, recovered, now }
 }
 
 fn append(upload: u64, bytes: &[u8]) -> StoreWrite {
@@ -206,7 +213,7 @@ fn a_submission_is_complete_when_it_is_answered() {
     assert_eq!((stored.subject.as_str(), stored.order), ("Hello", 1));
     assert_eq!(stored.size, MESSAGE.len() as u64);
     assert_eq!(fixture.content(1), MESSAGE);
-    assert_eq!(fixture.folder(1), Some(Folder::Outbox));
+    assert_eq!(fixture.folder(1), Some(Folder::OUTBOX));
     let rows = fixture.read(&StoreRead::Submission { record: 1 });
     assert_eq!(rows, Ok(ProviderAnswer::Queue { rows: vec![stored], next: None }));
     let missing = fixture.read(&StoreRead::Submission { record: 2 });
@@ -289,9 +296,9 @@ fn one_bad_write_leaves_the_others() {
             None
         ]
     );
-    assert_eq!(fixture.folder(1), Some(Folder::Outbox));
+    assert_eq!(fixture.folder(1), Some(Folder::OUTBOX));
     assert_eq!(fixture.folder(2), None);
-    assert_eq!(fixture.folder(3), Some(Folder::Drafts));
+    assert_eq!(fixture.folder(3), Some(Folder::DRAFTS));
 }
 
 #[test]
@@ -326,8 +333,8 @@ fn a_repeated_key_makes_no_second_message() {
         Ok(ProviderAnswer::Saved { place, new }) => (place.entry.record, place.folder, new),
         other => panic!("{other:?}"),
     };
-    assert_eq!(place(fixture.write(save(2, inline("x")))), (2, Folder::Drafts, true));
-    assert_eq!(place(fixture.write(save(2, inline("y")))), (2, Folder::Drafts, false));
+    assert_eq!(place(fixture.write(save(2, inline("x")))), (2, Folder::DRAFTS, true));
+    assert_eq!(place(fixture.write(save(2, inline("y")))), (2, Folder::DRAFTS, false));
     assert_eq!(fixture.content(2), "x");
     assert_eq!(code(&fixture.write(submit(2, inline("x")))), Some(Code::E_COLLISION));
 }
@@ -374,7 +381,7 @@ fn a_key_outlives_its_message_for_a_week() {
     else {
         panic!("the save was forgotten")
     };
-    assert_eq!(place.folder, Folder::Deleted);
+    assert_eq!(place.folder, Folder::DELETED);
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder <> 0"), 0);
     assert_eq!(fixture.queue(true), [1]);
 
@@ -579,7 +586,7 @@ fn what_was_sent_is_a_message_like_any_other_after_a_week() {
     fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
     purge_all(&mut fixture, wall() + 8 * 24 * 3600 * 1000);
     assert!(fixture.queue(true).is_empty());
-    assert_eq!(fixture.folder(1), Some(Folder::Sent));
+    assert_eq!(fixture.folder(1), Some(Folder::SENT));
     assert_eq!(fixture.content(1), MESSAGE);
     assert_eq!(code(&fixture.write(submit(1, inline(MESSAGE)))), Some(Code::E_COLLISION));
     assert_eq!(
@@ -602,8 +609,8 @@ fn the_outbox_lists_what_is_not_final() {
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(records(fixture.read(&list(Folder::Outbox))), [1, 3, 4]);
-    assert_eq!(records(fixture.read(&list(Folder::Sent))), [2]);
+    assert_eq!(records(fixture.read(&list(Folder::OUTBOX))), [1, 3, 4]);
+    assert_eq!(records(fixture.read(&list(Folder::SENT))), [2]);
 }
 
 #[test]
@@ -695,9 +702,9 @@ fn an_update_keeps_what_it_says() {
 fn a_final_submission_leaves_the_outbox() {
     let mut fixture = Fixture::new();
     let cases = [
-        (1, SubmissionState::Sent, Folder::Sent),
-        (2, SubmissionState::Aborted, Folder::Drafts),
-        (3, SubmissionState::Bounced, Folder::Sent),
+        (1, SubmissionState::Sent, Folder::SENT),
+        (2, SubmissionState::Aborted, Folder::DRAFTS),
+        (3, SubmissionState::Bounced, Folder::SENT),
     ];
     for (record, state, folder) in cases {
         fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
@@ -719,7 +726,7 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
         panic!("{answer:?}")
     };
     let notice = notice.record;
-    assert_eq!(fixture.folder(notice), Some(Folder::Inbox));
+    assert_eq!(fixture.folder(notice), Some(Folder::INBOX));
     let text = fixture.content(notice);
     for expected in [
         "Final-Recipient: rfc822; bob@localhost",
@@ -733,7 +740,7 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
     assert!(!text.contains("Bcc"), "{text}");
-    let rows = fixture.read(&StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 });
+    let rows = fixture.read(&StoreRead::List { folder: Folder::INBOX, after: 0, limit: 9 });
     let Ok(ProviderAnswer::Messages { rows, next: None }) = rows else { panic!("{rows:?}") };
     assert_eq!(rows[0].subject, crate::notice::SUBJECT);
     assert_eq!(rows[0].size, text.len() as u64);
@@ -811,8 +818,8 @@ fn a_notification_is_in_the_inbox_and_in_the_queue() {
     assert_eq!((forwarded.record, forwarded.from.as_str()), (10, ""));
     assert_eq!(told.text, None);
     fixture.reopen();
-    assert_eq!(fixture.folder(9), Some(Folder::Inbox));
-    assert_eq!(fixture.folder(10), Some(Folder::Outbox));
+    assert_eq!(fixture.folder(9), Some(Folder::INBOX));
+    assert_eq!(fixture.folder(10), Some(Folder::OUTBOX));
     assert_eq!(stored(&fixture, 10), *forwarded);
     let again = told_with(&mut fixture, Onward::Copy(forwarding()));
     assert_eq!(again.forwarded, Some(forwarded), "an update whose answer is lost is repeated");
@@ -850,9 +857,9 @@ fn deleting_takes_two_steps_and_spares_the_queue() {
     fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
     assert_eq!(code(&fixture.write(delete(1))), Some(Code::E_SUBMITTED));
     fixture.write(save(2, inline("x"))).expect("it is saved");
-    let moved = ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) };
+    let moved = ProviderAnswer::Removed { from: Folder::DRAFTS, to: Some(Folder::DELETED) };
     assert_eq!(fixture.write(delete(2)), Ok(moved));
-    let gone = ProviderAnswer::Removed { from: Folder::Deleted, to: None };
+    let gone = ProviderAnswer::Removed { from: Folder::DELETED, to: None };
     assert_eq!(fixture.write(delete(2)), Ok(gone));
     assert_eq!(code(&fixture.write(delete(2))), Some(Code::E_NOT_FOUND));
     let question = StoreRead::Piece { record: 2, offset: 0, limit: 1 };
@@ -864,16 +871,16 @@ fn a_deletion_from_a_folder_spares_what_is_elsewhere() {
     let mut fixture = Fixture::new();
     let delete = |from| StoreWrite::DeleteFrom { record: 1, from };
     fixture.write(submit(2, inline(MESSAGE))).expect("it is submitted");
-    let queued = StoreWrite::DeleteFrom { record: 2, from: Folder::Outbox };
+    let queued = StoreWrite::DeleteFrom { record: 2, from: Folder::OUTBOX };
     assert_eq!(code(&fixture.write(queued)), Some(Code::E_SUBMITTED));
     fixture.write(save(1, inline("x"))).expect("it is saved");
-    assert_eq!(code(&fixture.write(delete(Folder::Inbox))), Some(Code::E_NOT_FOUND));
-    let moved = ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) };
-    assert_eq!(fixture.write(delete(Folder::Drafts)), Ok(moved));
-    assert_eq!(code(&fixture.write(delete(Folder::Drafts))), Some(Code::E_NOT_FOUND));
-    let gone = ProviderAnswer::Removed { from: Folder::Deleted, to: None };
-    assert_eq!(fixture.write(delete(Folder::Deleted)), Ok(gone));
-    assert_eq!(code(&fixture.write(delete(Folder::Deleted))), Some(Code::E_NOT_FOUND));
+    assert_eq!(code(&fixture.write(delete(Folder::INBOX))), Some(Code::E_NOT_FOUND));
+    let moved = ProviderAnswer::Removed { from: Folder::DRAFTS, to: Some(Folder::DELETED) };
+    assert_eq!(fixture.write(delete(Folder::DRAFTS)), Ok(moved));
+    assert_eq!(code(&fixture.write(delete(Folder::DRAFTS))), Some(Code::E_NOT_FOUND));
+    let gone = ProviderAnswer::Removed { from: Folder::DELETED, to: None };
+    assert_eq!(fixture.write(delete(Folder::DELETED)), Ok(gone));
+    assert_eq!(code(&fixture.write(delete(Folder::DELETED))), Some(Code::E_NOT_FOUND));
 }
 
 #[test]
@@ -895,9 +902,9 @@ fn a_reader_notices_that_a_message_was_deleted() {
 #[test]
 fn folders_are_listed_in_pages() {
     let mut fixture = Fixture::new();
-    let recovered = StoreWrite::Save { record: 3, content: inline("x"), recovered: true, now: 8 };
+    let recovered = saved(3, inline("x"), true, 7_001);
     fixture.batch(vec![save(1, inline(MESSAGE)), save(2, inline("x")), recovered]);
-    let list = |after, limit| StoreRead::List { folder: Folder::Drafts, after, limit };
+    let list = |after, limit| StoreRead::List { folder: Folder::DRAFTS, after, limit };
     let page = fixture.read(&list(0, 2));
     let Ok(ProviderAnswer::Messages { rows, next: Some(next) }) = page else { panic!("{page:?}") };
     assert_eq!(rows[0].subject, "Hello");
@@ -907,7 +914,7 @@ fn folders_are_listed_in_pages() {
     let page = fixture.read(&list(next, 2));
     let Ok(ProviderAnswer::Messages { rows, next: None }) = page else { panic!("{page:?}") };
     assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].entry.record, rows[0].received, rows[0].recovered), (3, 8, true));
+    assert_eq!((rows[0].entry.record, rows[0].received, rows[0].recovered), (3, 7_001, true));
 }
 
 #[test]
@@ -915,7 +922,7 @@ fn a_cursor_beyond_everything_finds_nothing() {
     let mut fixture = Fixture::new();
     fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
     let after = u64::MAX;
-    let rows = fixture.read(&StoreRead::List { folder: Folder::Outbox, after, limit: 1 });
+    let rows = fixture.read(&StoreRead::List { folder: Folder::OUTBOX, after, limit: 1 });
     assert_eq!(rows, Ok(ProviderAnswer::Messages { rows: Vec::new(), next: None }));
     let rows = fixture.read(&StoreRead::Queue { all: true, after, limit: 1 });
     assert_eq!(rows, Ok(ProviderAnswer::Queue { rows: Vec::new(), next: None }));
@@ -1031,7 +1038,7 @@ fn a_damaged_submission_is_shown_and_given_up() {
     let rows = shown(&fixture, false);
     assert_eq!((rows[0].record, rows[0].state()), (1, SubmissionState::Bounced));
     assert_eq!((rows[1].record, rows[1].state()), (2, SubmissionState::Queued));
-    let inbox = StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 };
+    let inbox = StoreRead::List { folder: Folder::INBOX, after: 0, limit: 9 };
     let Ok(ProviderAnswer::Messages { rows, next: None }) = fixture.read(&inbox) else {
         panic!("a list")
     };
@@ -1376,6 +1383,14 @@ fn an_older_store_is_brought_up_to_date() {
         ALTER TABLE message DROP COLUMN route;
         ALTER TABLE message DROP COLUMN born;
         ALTER TABLE message DROP COLUMN delay_told;
+        DROP INDEX message_unread;
+        ALTER TABLE message DROP COLUMN flags;
+        ALTER TABLE message DROP COLUMN keywords;
+        ALTER TABLE message DROP COLUMN date;
+        DROP TABLE folder;
+        DROP TABLE mailbox;
+        DROP TABLE spot;
+        DROP TABLE shared;
         PRAGMA user_version = 1;";
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
@@ -1388,7 +1403,10 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 8);
+    assert_eq!(version, 9);
+    let folders = fixture.read(&StoreRead::Folders { after: None, limit: 9 });
+    let Ok(ProviderAnswer::Folders { rows, next: None }) = folders else { panic!("{folders:?}") };
+    assert_eq!(rows.len(), 5);
 }
 
 /// A store that cannot be brought up to date keeps its tables: an earlier release still opens it.
@@ -1595,7 +1613,7 @@ fn a_full_disk_takes_what_fits() {
     let codes: Vec<_> = answers.iter().map(code).collect();
     assert_eq!(codes, [None, full, full, None, full, None]);
     assert_eq!(code(&fixture.write(save(3, inline(&large)))), full);
-    assert_eq!(fixture.folder(1), Some(Folder::Sent));
+    assert_eq!(fixture.folder(1), Some(Folder::SENT));
     assert_eq!(fixture.content(2), "small");
     assert_eq!((fixture.folder(3), fixture.folder(4)), (None, None));
 
@@ -1856,7 +1874,7 @@ fn a_new_store_keeps_what_was_sent_for_30_days() {
     purge_all(&mut fixture, wall() + 31 * DAY);
     assert_eq!(in_sent(&fixture), 1, "of what bounced somebody is still to be told");
     assert_eq!(fixture.sql("SELECT count(*) FROM body"), 3, "that, its notice and the draft");
-    assert_eq!(fixture.folder(901), Some(Folder::Drafts));
+    assert_eq!(fixture.folder(901), Some(Folder::DRAFTS));
 }
 
 /// A store that was made before there was a limit keeps sent messages forever, unless its profile says otherwise.

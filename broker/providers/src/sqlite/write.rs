@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sundown_core::provider::{KeptClock, MessageContent, ProviderAnswer, StoreWrite, Submission};
+use sundown_protocol::folder::Flags;
 use sundown_protocol::reply::Place;
 use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
@@ -17,8 +18,10 @@ use super::numbers::Numbers;
 use super::purge::{KeepSent, Slices};
 use super::reader::{no_message, setting};
 use super::recipients::{self, Envelope, Rows};
-use super::rows::{body_sum, encode_report, encode_route, envelope_sum, is_of, key};
-use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
+use super::rows::{
+    body_sum, encode_keywords, encode_report, encode_route, envelope_sum, is_of, key,
+};
+use super::schema::{self, GONE, folder_number, state_number};
 use super::sum::By;
 use crate::fault::{self, Failure};
 use crate::headers::{Head, MAX_HEAD};
@@ -49,7 +52,7 @@ pub(super) struct Writer {
     /// Whether the purge has more to do.
     pub(super) purge: Slices,
     /// How far the purge of Sent has come.
-    pub(super) purged_to: u64,
+    pub(super) purged_to: (i64, i64),
     /// Whether there may be pages to give back.
     pub(super) room: Slices,
 }
@@ -66,6 +69,8 @@ pub(super) struct Shown {
     pub(super) subject: String,
     pub(super) from: String,
     pub(super) to: String,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) date: Option<u64>,
 }
 
 /// A message that is found by its record.
@@ -87,6 +92,8 @@ pub(super) struct Entry<'a> {
     pub(super) size: u64,
     pub(super) received: u64,
     pub(super) recovered: bool,
+    /// Its flags; a message of the queue has none, and counts as read.
+    pub(super) flags: Option<Flags>,
     /// Its submission, if it is to be sent.
     pub(super) submission: Option<&'a Submission>,
 }
@@ -108,7 +115,7 @@ impl Writer {
             keep_sent,
             host: options.host.clone(),
             purge: Slices::More,
-            purged_to: 0,
+            purged_to: super::purge::START,
             room: Slices::More,
         })
     }
@@ -120,9 +127,16 @@ impl Writer {
             StoreWrite::Submit { submission, content, deferred: _ } => {
                 self.submit(submission, content)
             }
-            StoreWrite::Save { record, content, recovered, now } => {
-                self.save(*record, content, *recovered, *now)
+            StoreWrite::Save { record, folder, content, flags, recovered, now } => {
+                self.save(*record, (*folder, flags), content, *recovered, *now)
             }
+            StoreWrite::Copy { record, copy, to } => self.copy(*record, *copy, *to),
+            StoreWrite::Move { record, to } => self.move_to(*record, *to),
+            StoreWrite::SetFlags { record, add, remove } => self.set_flags(*record, add, remove),
+            StoreWrite::MakeFolder { parent, name } => self.make_folder(*parent, name),
+            StoreWrite::RenameFolder { folder, name } => self.rename_folder(*folder, name),
+            StoreWrite::RemoveFolder { folder } => self.remove_folder(*folder),
+            StoreWrite::Mirror(mirror) => self.mirror(mirror),
             StoreWrite::Update(update) => self.update(update),
             StoreWrite::Hasten { profile, uid, after, now } => {
                 self.hasten((profile.as_deref(), *uid), *after, *now)
@@ -143,6 +157,10 @@ impl Writer {
         let parameters = (clock as i64, ahead, ran.min(i64::MAX as u64) as i64);
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(ProviderAnswer::Done)
+    }
+
+    pub(super) fn take_seq(&mut self) -> rusqlite::Result<u64> {
+        self.seqs.take(&self.connection)
     }
 
     pub(super) fn take_body(&mut self) -> rusqlite::Result<u64> {
@@ -226,6 +244,7 @@ impl Writer {
     fn save(
         &mut self,
         record: u128,
+        (folder, flags): (Folder, &Flags),
         content: &MessageContent,
         recovered: bool,
         now: u64,
@@ -236,18 +255,23 @@ impl Writer {
         {
             return self.saved_before(record, &known, content);
         }
+        self.known_folder(folder)?;
         let (body, size) = self.place_content(content)?;
         let beginning = self.beginning(body, content)?;
         let shown = shown(&Head::of(&beginning));
-        let folder = Folder::Drafts;
-        let (received, submission) = (now, None);
-        let entry = Entry { body, record, folder, shown, size, received, recovered, submission };
-        if self.enter(&entry)?.is_none() {
+        let (received, submission, flags) = (now, None, Some(flags.clone()));
+        let entry =
+            Entry { body, record, folder, shown, size, received, recovered, flags, submission };
+        let Some(seq) = self.enter(&entry)? else {
             let known = self.known(record)?.ok_or_else(collision)?;
             return self.saved_before(record, &known, content);
-        }
+        };
         if let MessageContent::Inline(bytes) = content {
             self.write_body(body, bytes)?;
+        }
+        // A draft of this broker stays here until somebody moves it.
+        if folder != Folder::DRAFTS {
+            self.hand_to_mailbox(seq, folder)?;
         }
         Ok(self.saved(record, folder, true))
     }
@@ -257,10 +281,10 @@ impl Writer {
             return Err(collision());
         }
         self.drop_content(content)?;
-        Ok(self.saved(record, known.folder.unwrap_or(Folder::Deleted), false))
+        Ok(self.saved(record, known.folder.unwrap_or(Folder::DELETED), false))
     }
 
-    fn saved(&self, record: u128, folder: Folder, new: bool) -> ProviderAnswer {
+    pub(super) fn saved(&self, record: u128, folder: Folder, new: bool) -> ProviderAnswer {
         let place = Place { entry: EntryId { store: self.uid, record }, folder };
         ProviderAnswer::Saved { place, new }
     }
@@ -318,9 +342,9 @@ impl Writer {
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
                        size, received, recovered, body_sum, state, due, attempts, profile, uid,
                        envelope_from, envelope_to, no_mail, submitted, last_error, report,
-                       envelope_sum, route, born)
+                       envelope_sum, route, born, flags, keywords, date)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                       ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)
+                       ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)
                    ON CONFLICT (record) DO NOTHING";
         let queued = entry.submission;
         let envelope = queued.map(|s| (s, Envelope::of(s.record, &s.recipients)));
@@ -350,6 +374,9 @@ impl Writer {
             envelope.as_ref().map(|(s, envelope)| envelope_sum(By::Xxh3, s, envelope)),
             queued.and_then(|s| s.route.as_ref()).map(|route| encode_route(route)),
             queued.and_then(|s| s.born).map(|born| born as i64),
+            entry.flags.as_ref().map(|flags| flags.marks.0),
+            entry.flags.as_ref().and_then(encode_keywords),
+            entry.shown.date.map(|date| date as i64),
         ])?;
         if entered == 0 {
             return Ok(None);
@@ -373,18 +400,13 @@ impl Writer {
     fn delete(&self, record: u128) -> Answer {
         let known = self.known(record)?.ok_or_else(no_message)?;
         let from = known.folder.ok_or_else(no_message)?;
-        if known.state.is_some_and(|state| state < FIRST_FINAL) {
-            let text = "the message is in the outgoing queue; abort it first";
-            return Err(Failure::refused(Code::E_SUBMITTED, text));
-        }
-        if from == Folder::Deleted {
+        Self::refuse_queued(known.state)?;
+        if from == Folder::DELETED {
             self.delete_for_good(&known)?;
             return Ok(ProviderAnswer::Removed { from, to: None });
         }
-        let sql = "UPDATE message SET folder = ?2 WHERE seq = ?1";
-        let parameters = (known.seq, folder_number(Folder::Deleted));
-        self.connection.prepare_cached(sql)?.execute(parameters)?;
-        Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
+        self.put_into(&known, Folder::DELETED)?;
+        Ok(ProviderAnswer::Removed { from, to: Some(Folder::DELETED) })
     }
 
     fn delete_from(&self, record: u128, from: Folder) -> Answer {
@@ -402,7 +424,8 @@ impl Writer {
     }
 
     pub(super) fn delete_for_good(&self, known: &Known) -> rusqlite::Result<()> {
-        body::delete(&self.connection, known.body)?;
+        self.drop_body(known.body)?;
+        self.leave_mailbox(known.seq)?;
         let sql = "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3)
                    WHERE seq = ?1";
         let parameters = (known.seq, GONE, wall() as i64);
@@ -465,7 +488,8 @@ fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 pub(super) fn shown(head: &Head<'_>) -> Shown {
-    Shown { subject: head.subject(), from: head.from(), to: head.to() }
+    let (subject, from, to) = (head.subject(), head.from(), head.to());
+    Shown { subject, from, to, date: head.date() }
 }
 
 pub(super) fn collision() -> Failure {

@@ -19,7 +19,7 @@ use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 use crate::providers::ask::{Ask, Ready};
 use crate::providers::calls::Caller;
 use crate::providers::lanes::PLACES;
-use crate::providers::view::{Part, Provider, ProviderState, Reach};
+use crate::providers::view::{Part, Poke, Provider, ProviderState, Reach};
 use crate::sessions::member::{Member, MemberState};
 use crate::sessions::object::Objects;
 use crate::sessions::session::{InUse, MailAfter, Session, SessionState};
@@ -29,8 +29,12 @@ use crate::then::AfterLogon;
 const MAX_PROFILE_NAME: usize = 64;
 
 /// The order in which providers log on (LOGON-12): a store may ask an address book, and a transport reads stores.
-const START_ORDER: [ProviderType; 3] =
-    [ProviderType::AddressBook, ProviderType::Store, ProviderType::Transport];
+const START_ORDER: [ProviderType; 4] = [
+    ProviderType::AddressBook,
+    ProviderType::Store,
+    ProviderType::Transport,
+    ProviderType::Mailbox,
+];
 
 /// How long a provider may take to log on. The logons to its session wait for it.
 const LOGON_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -364,6 +368,9 @@ impl Broker {
             ProviderType::Transport => {
                 (ProviderType::Transport, &profile.transports[provider.spec].provider)
             }
+            ProviderType::Mailbox => {
+                (ProviderType::Mailbox, &profile.mailboxes[provider.spec].provider)
+            }
             kind => (kind, &profile.address_books[provider.spec]),
         };
         let lane = self.open_lane(kind, &spec.clone(), turn);
@@ -470,6 +477,13 @@ impl Broker {
         match result {
             Ok(ready) => {
                 provider.state = ProviderState::Available;
+                if provider.kind == ProviderType::Mailbox {
+                    (provider.watching, provider.poke) = (false, Poke::Idle);
+                    if provider.last.as_ref().is_some_and(|last| !last.worked) {
+                        provider.note_outcome(turn.tick.millis(), true, "it has logged on");
+                    }
+                    self.sessions.unsettled.insert(id);
+                }
                 let probe = provider.probe.take();
                 self.timers.clear(Timer::Logon(id, place));
                 if let Ready::Transport(facts) = ready {
@@ -579,8 +593,11 @@ impl Broker {
     pub(crate) fn revive_transports(&mut self, id: SessionId, word: u64, turn: &mut Turn) {
         let places = self.sessions.all.get(&id).map_or(0, |s| s.providers.len());
         (0..places).for_each(|place| self.probe(id, place, word, turn));
-        for place in self.failed_transports(id) {
+        for place in self.failed(ProviderType::Transport, id) {
             self.sessions.all.get_mut(id).expect("it has it").providers[place].probe = Some(word);
+            self.revive(id, place, turn);
+        }
+        for place in self.failed(ProviderType::Mailbox, id) {
             self.revive(id, place, turn);
         }
     }
@@ -592,17 +609,18 @@ impl Broker {
             return false;
         };
         let rested = |place: &usize| session.providers[*place].rests_until <= turn.tick.boot;
-        let rested: Vec<_> = self.failed_transports(id).into_iter().filter(rested).collect();
+        let rested: Vec<_> =
+            self.failed(ProviderType::Transport, id).into_iter().filter(rested).collect();
         for place in &rested {
             self.revive(id, *place, turn);
         }
         !rested.is_empty()
     }
 
-    fn failed_transports(&self, id: SessionId) -> Vec<usize> {
+    fn failed(&self, kind: ProviderType, id: SessionId) -> Vec<usize> {
         let failed = |p: &Provider| {
             let is_out = matches!(p.state, ProviderState::Failed(_));
-            p.kind == ProviderType::Transport && p.is_in_use() && is_out
+            p.kind == kind && p.is_in_use() && is_out
         };
         let session = self.sessions.all.get(&id).filter(|s| s.may_send());
         let providers = session.into_iter().flat_map(|s| s.providers.iter().enumerate());
@@ -639,6 +657,9 @@ impl Broker {
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("it has just started");
         session.state = SessionState::Active;
+        if session.has_mailboxes() {
+            self.sessions.unsettled.insert(id);
+        }
         self.providers.logged.has_started(&session.key.profile, turn);
         self.sessions.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
@@ -773,7 +794,11 @@ impl Broker {
         let keeps = connection.told_tickets;
         let process = connection.process;
         self.peers.processes.charge(process, Quota::Members, 1);
-        let uid = self.peers.processes.get(process).expect("it is connected").uid;
+        let state = self.peers.processes.get_mut(process).expect("it is connected");
+        let uid = state.uid;
+        if state.notified.contains(&id) {
+            state.returned.insert(id);
+        }
         let right = self.right(uid, &self.sessions.all[&id].profile().access);
         let session = self.sessions.all.get_mut(id).expect("it has started");
         session.members.insert(member);
@@ -817,7 +842,11 @@ impl Broker {
             stores: session.profile().stores.iter().map(|s| s.name.clone()).collect(),
             identity: session.profile().identity.clone(),
         };
+        let receives = session.has_mailboxes();
         self.sessions.members.insert(member, new);
+        if receives {
+            self.sessions.unsettled.insert(id);
+        }
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
         if keeps {
             self.tell_tag(member, turn);
@@ -860,7 +889,10 @@ pub(crate) fn changeable(
     let books = profile.address_books.iter().enumerate();
     let books = books.map(|(place, spec)| (ProviderType::AddressBook, place, spec));
     let transports = profile.transports.iter().enumerate();
-    books.chain(transports.map(|(place, t)| (ProviderType::Transport, place, &t.provider)))
+    let transports = transports.map(|(place, t)| (ProviderType::Transport, place, &t.provider));
+    let mailboxes = profile.mailboxes.iter().enumerate();
+    let mailboxes = mailboxes.map(|(place, m)| (ProviderType::Mailbox, place, &m.provider));
+    books.chain(transports).chain(mailboxes)
 }
 
 pub(crate) fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
@@ -888,6 +920,8 @@ pub(crate) fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) ->
         refusals: 0,
         outages: 0,
         rests_until: std::time::Duration::ZERO,
+        watching: false,
+        poke: Poke::Idle,
         validating: false,
         trouble: None,
         unanswered: 0,

@@ -69,6 +69,7 @@ impl Broker {
                 | AfterSave::Recovered { charge, .. }
                 | AfterSave::Kept { charge, .. },
             ) => Some(charge),
+            Then::Saved(AfterSave::Filed { charge, .. }) => charge.as_ref(),
             _ => None,
         }))
     }

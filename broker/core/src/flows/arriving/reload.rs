@@ -364,7 +364,9 @@ impl Broker {
         session.version.leaving = true;
         let provider = &mut session.providers[place];
         provider.part = Part::Leaving;
-        self.queues.tally.forget(&session.key.profile, &provider.name);
+        if provider.kind == ProviderType::Transport {
+            self.queues.tally.forget(&session.key.profile, &provider.name);
+        }
         (provider.reach, provider.probe) = (Reach::Yes, None);
         self.timers.clear(Timer::Reach(id, place));
         self.take_back_unprepared((id, place));

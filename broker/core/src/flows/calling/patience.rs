@@ -7,6 +7,7 @@
 //! | a message that a transport prepares, hands over or recovers | what the transport says, and a second for each KiB | the transport's worker is left behind |
 //! | a message whose intent is being stored | [`ASKED`] | it gives up its place with the transport, and is not handed over |
 //! | a question to an address book that has begun | [`HANGS`] | the address book's worker is left behind |
+//! | a call that tells a mailbox something and has begun | [`HANGS`] | the mailbox's worker is left behind |
 //! | the logoff of a provider that the profile does not have any more | [`HANGS`] | its worker is left behind |
 //! | a provider that is being renewed | [`RENEWED`] | the renewal fails, as if the provider had answered so |
 //!
@@ -29,13 +30,14 @@ use crate::providers::calls::Call;
 use crate::providers::lanes::Lanes;
 use crate::providers::patience::Patience;
 use crate::then::{
-    AfterAddress, AfterDone, AfterLogon, AfterPiece, AfterSave, AfterSubmission, AfterUpdate, Then,
+    AfterAddress, AfterDone, AfterFolders, AfterLogon, AfterPiece, AfterSave, AfterSubmission,
+    AfterUpdate, Then,
 };
 
 /// How long a request waits for a provider.
 const ASKED: Duration = Duration::from_secs(60);
 
-/// How long an address book may take for one question before its worker is left behind.
+/// How long an address book may take for one question, and a mailbox to be told something, before its worker is left behind.
 const HANGS: Duration = Duration::from_secs(300);
 
 /// How long a provider may take to be renewed.
@@ -209,11 +211,18 @@ pub(crate) fn is_over(
             if waits && waited >= ASKED && then.asker().is_some() {
                 return Some(Over::Request);
             }
-            let is_book = lanes.provider_type(call.lane) == Some(ProviderType::AddressBook);
+            // A look at everything may take a mailbox longer.
+            let answers_soon = match lanes.provider_type(call.lane) {
+                Some(ProviderType::AddressBook) => true,
+                Some(ProviderType::Mailbox) => {
+                    !matches!(then, Then::Done(AfterDone::Validated(..)))
+                }
+                Some(ProviderType::Transport | ProviderType::Store) | None => false,
+            };
             // The logoff of a closing session has the session's time.
             let leaves = matches!(then, Then::Done(AfterDone::LoggedOff(..)));
             let begun = lanes.has_begun(call.lane, id);
-            ((is_book || leaves) && waited >= HANGS && begun).then_some(Over::Worker)
+            ((answers_soon || leaves) && waited >= HANGS && begun).then_some(Over::Worker)
         }
     }
 }
@@ -223,7 +232,10 @@ impl Then {
     fn asker(&mut self) -> Option<&mut Asker> {
         match self {
             Self::Done(AfterDone::AddressRemoved(asker, _) | AfterDone::Validated(asker, ..))
-            | Self::Saved(AfterSave::Saved { asker, .. })
+            | Self::Saved(AfterSave::Saved { asker, .. } | AfterSave::Filed { asker, .. })
+            | Self::Folders(AfterFolders::Listed(asker) | AfterFolders::Opened { asker, .. })
+            | Self::Contents(asker)
+            | Self::Hits(asker)
             | Self::Setting(asker)
             | Self::Messages(asker)
             | Self::Addresses(asker)
@@ -241,11 +253,24 @@ impl Then {
                 Flush::Store => None,
             },
             Self::Removed(after) => Some(&mut after.asker),
+            Self::Flagged(after) | Self::Moved(after) => Some(&mut after.asker),
+            Self::FolderMade(after) | Self::Done(AfterDone::FolderChanged(after)) => {
+                Some(&mut after.asker)
+            }
             Self::Found(after) => Some(&mut after.asker),
             Self::Piece(AfterPiece::Read(reading)) => Some(&mut reading.asker),
             Self::Queue(listing) => Some(&mut listing.asker),
             Self::Address(AfterAddress::Resolved(resolving)) => Some(&mut resolving.asker),
-            _ => None,
+            Self::Done(_)
+            | Self::Shutdown(_)
+            | Self::Ready(_)
+            | Self::Saved(_)
+            | Self::Updated(_)
+            | Self::Due(_)
+            | Self::OneSubmission(_)
+            | Self::Oldest(_)
+            | Self::Prepared(_)
+            | Self::Results(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use sundown_protocol::SessionId;
 
 use crate::broker::Broker;
 use crate::ground::event::{CallId, LaneId, Turn};
-use crate::ground::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError};
+use crate::ground::provider::{Effect, MailboxCall, ProviderAnswer, ProviderCall, ProviderError};
 use crate::providers::ask::{Ask, Ready};
 use crate::providers::calls::{Called, Caller};
 use crate::providers::doubts::{Again, Verdict};
@@ -70,12 +70,15 @@ impl Broker {
         if let Ok(Ready::Transport(facts)) = result {
             self.transport_ready(session, by, *facts);
         }
+        self.mailbox_renewed(session, by, result.as_ref().err(), turn);
         for Again { lane, caller, call, then } in waiting {
             match result {
                 // The session has logged the provider off meanwhile and makes no more calls, or the message was taken from it.
                 Ok(_) if self.has_logged_off(caller.session, lane) || self.is_taken_back(&then) => {
                     self.providers.lose(then, Called::Never, caller);
                 }
+                // The new incarnation is told anew what the old one was told.
+                Ok(_) if is_told_anew(&call) => self.go_on(then, Ok(ProviderAnswer::Done), turn),
                 Ok(_) => {
                     self.make_call(lane, caller, call, then, turn);
                 }
@@ -97,5 +100,16 @@ impl Broker {
         use ProviderState::{Gone, LoggingOff};
         let is_off = |p: &mut Provider| matches!(p.state, LoggingOff | Gone);
         session.is_some() && self.provider_at(session, lane).is_none_or(is_off)
+    }
+}
+
+/// Whether a call tells a mailbox what it is to do. One that was made anew is told what holds by now.
+fn is_told_anew(call: &ProviderCall) -> bool {
+    match call {
+        ProviderCall::Mailbox(call) => match call {
+            MailboxCall::Watch { .. } | MailboxCall::Rest | MailboxCall::Changed => true,
+            MailboxCall::Validate => false,
+        },
+        _ => false,
     }
 }

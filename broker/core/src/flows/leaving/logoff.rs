@@ -1,6 +1,6 @@
 //! Logoffs: leaves a session in all its ways, ends a session for all its members, and closes it after the last departure.
 //!
-//! A session closes in phases: transports, then address books, then stores. A later kind is not called before the earlier kind has
+//! A session closes in phases: transports and mailboxes, then address books, then stores. A later kind is not called before the earlier kind has
 //! answered or used up its time. A missing answer never keeps a session open (PLOG-5).
 
 use std::collections::BTreeMap;
@@ -309,6 +309,9 @@ impl Broker {
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.all.get_mut(member.session).expect("it outlives its members");
         session.members.remove(&id);
+        if session.has_mailboxes() {
+            self.sessions.unsettled.insert(member.session);
+        }
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
         session.curious.remove(&id);
@@ -500,16 +503,19 @@ impl Broker {
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
-        if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
-            let deadline = turn.tick.boot + self.patience(*kind);
+        if session.has_mailboxes() {
+            self.sessions.unsettled.insert(id);
+        }
+        if (phase as usize) < ProviderType::SHUTDOWN_ORDER.len() {
+            let deadline = turn.tick.boot + self.patience(phase as usize);
             self.timers.set(deadline, Timer::Closing(id));
         }
         self.advance_phase(id, turn);
     }
 
-    /// How long a kind of provider may take to log off. A broker that stops at once waits only for stores.
-    fn patience(&self, kind: ProviderType) -> Duration {
-        if self.stops_now() && kind != ProviderType::Store {
+    /// How long the providers of a phase may take to log off. A broker that stops at once waits only for stores.
+    fn patience(&self, phase: usize) -> Duration {
+        if self.stops_now() && phase != ProviderType::Store.phase() {
             return Duration::ZERO;
         }
         self.settings.shutdown.deadline
@@ -519,7 +525,7 @@ impl Broker {
     pub(crate) fn hasten_closing(&mut self, turn: &mut Turn) {
         for session in self.sessions.all.values() {
             if let SessionState::Closing { phase } = session.state
-                && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
+                && phase as usize != ProviderType::Store.phase()
             {
                 self.timers.set(turn.tick.boot, Timer::Closing(session.id));
             }
@@ -535,13 +541,13 @@ impl Broker {
             }
             return;
         };
-        let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
+        if phase as usize == ProviderType::SHUTDOWN_ORDER.len() {
             return self.end_session(id, turn);
-        };
+        }
         let mut calls = Vec::new();
         let mut busy = false;
         for (place, provider) in session.providers.iter_mut().enumerate() {
-            if provider.kind != kind {
+            if provider.kind.phase() != phase as usize {
                 continue;
             }
             match &provider.state {
@@ -584,10 +590,9 @@ impl Broker {
     pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
-        let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
         for (place, provider) in session.providers.iter_mut().enumerate() {
-            if provider.kind != kind {
+            if provider.kind.phase() != phase as usize {
                 continue;
             }
             self.timers.clear(Timer::Logon(id, place));
@@ -596,7 +601,7 @@ impl Broker {
                 left.push(provider.lane);
             }
         }
-        if kind == ProviderType::Transport {
+        if phase as usize == ProviderType::Transport.phase() {
             self.abandon_flights(id, &left, turn);
         }
         self.advance_phase(id, turn);

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! Each of the three calls is a *sweep* over the sessions of the process, in the order of their creation. Within each session
-//! transports come first, then address books, then stores (SEED-16). A later kind is called only when every provider of the earlier
+//! transports and mailboxes come first, then address books, then stores (SEED-16). A later kind is called only when every provider of the earlier
 //! kind has answered or was given up. Sessions do not wait for each other.
 //!
 //! ```text
-//!  0 ────────── transports ────────── T/2 ─── address books ─── 3T/4 ─── stores ─── T
+//!  0 ── transports and mailboxes ────── T/2 ─── address books ─── 3T/4 ─── stores ─── T
 //! ```
 //!
 //! A sweep has a deadline T, of which each kind has a share. A provider that has not answered by the end of its kind's share is
@@ -123,7 +123,7 @@ impl What {
     pub(crate) const ALL: [Self; 3] = [Self::Query, Self::Notify, Self::Do];
 }
 
-/// When the share of a kind of provider ends in a sweep of this length. Kinds are numbered as in [`ProviderType::SHUTDOWN_ORDER`].
+/// When the share of a phase ends in a sweep of this length. Phases are numbered as in [`ProviderType::SHUTDOWN_ORDER`].
 fn share(deadline: Duration, phase: usize) -> Duration {
     match phase {
         0 => deadline / 2,
@@ -203,16 +203,19 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
-        let sessions = self.sessions_of(id).into_iter();
+        let sessions = self.sessions_of(id);
         let process = self.peers.processes.get_mut(id).expect("it is connected");
         let first = !std::mem::replace(&mut process.gave_notice, true);
         // Each session is told only once: a provider that stopped may have stopped for good.
+        let again = std::mem::take(&mut process.returned);
+        let sessions = sessions.into_iter();
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
         for session in &untold {
             let session =
                 self.sessions.all.get_mut(*session).expect("a member's session outlives it");
             session.kept_by.insert(id);
         }
+        self.sessions.unsettled.extend(again.iter().chain(&untold));
         if first {
             self.tell_ticket(id, turn);
         }
@@ -439,13 +442,18 @@ impl Broker {
             let Some(sweep) = self.sweeps.get_mut(number) else { return };
             let (what, process) = (sweep.what, sweep.process);
             let Some(leg) = sweep.legs.get_mut(&id) else { return };
-            let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
+            let phase = leg.phase;
+            if phase == ProviderType::SHUTDOWN_ORDER.len() {
+                return;
+            }
             let Some(session) = self.sessions.all.get(&id) else { return };
-            let places = loaded(session, kind);
+            let places = loaded(session, phase);
             leg.waiting = places.iter().map(|place| (*place, None)).collect();
             match what {
-                What::Do if kind == ProviderType::Store => self.keep_drafts(number, id, turn),
-                What::Query => self.count_unloaded(number, id, kind),
+                What::Do if phase == ProviderType::Store.phase() => {
+                    self.keep_drafts(number, id, turn);
+                }
+                What::Query => self.count_unloaded(number, id, phase),
                 What::Do | What::Notify => {}
             }
             for place in places {
@@ -463,7 +471,7 @@ impl Broker {
 
     /// Notes whether configured providers refuse that cannot be asked. A provider cannot be asked if its logon failed or it is
     /// getting another worker. Its earlier answer stands, and so does the administrator's setting for it.
-    fn count_unloaded(&mut self, number: u64, id: SessionId, kind: ProviderType) {
+    fn count_unloaded(&mut self, number: u64, id: SessionId, phase: usize) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
         let refuses = |p: &&Provider| match (self.stance(p), p.fast_shutdown) {
@@ -471,7 +479,7 @@ impl Broker {
             (Some(Stance::Unaware), _) | (None, FastShutdown::Absent) => !opted_out,
             (Some(Stance::Supports), _) | (None, FastShutdown::Supported) => false,
         };
-        let of_kind = session.providers.iter().filter(|p| p.kind == kind && p.is_in_use());
+        let of_kind = session.providers.iter().filter(|p| p.kind.phase() == phase && p.is_in_use());
         let unloaded = of_kind.filter(|p| !is_loaded(p));
         let names: Vec<_> = unloaded.filter(refuses).map(|p| p.name.clone()).collect();
         if let Some(sweep) = self.sweeps.get_mut(number) {
@@ -560,6 +568,7 @@ impl Broker {
         let called = !matches!(result, Ok(Shutdown::Unaware));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
+            self.mailbox_swept(id, place, turn);
         }
         let Some(session) = self.sessions.all.get(&id) else {
             return self.lose_leg(number, id, turn);
@@ -862,10 +871,10 @@ impl Broker {
     }
 }
 
-/// The places of a session's working providers of a kind.
-fn loaded(session: &Session, kind: ProviderType) -> Vec<usize> {
+/// The places of a session's working providers of a phase.
+fn loaded(session: &Session, phase: usize) -> Vec<usize> {
     let providers = session.providers.iter().enumerate();
-    let loaded = providers.filter(|(_, p)| p.kind == kind && is_loaded(p));
+    let loaded = providers.filter(|(_, p)| p.kind.phase() == phase && is_loaded(p));
     loaded.map(|(place, _)| place).collect()
 }
 

@@ -24,8 +24,8 @@ use crate::flows::sending::submit::waits;
 use crate::flows::working::advise::StoreNews;
 use crate::ground::event::{self, EngineId, LaneId, Turn};
 use crate::ground::provider::{
-    Effect, Heard, Intent, Outcome, ProviderError, Recipient, RecipientResult, Submission,
-    SubmissionUpdate, Transmission,
+    Effect, Heard, Intent, News, Outcome, ProviderError, ProviderType, Recipient, RecipientResult,
+    Submission, SubmissionUpdate, Transmission,
 };
 use crate::ground::settings::Linger;
 use crate::ground::timers::Timer;
@@ -588,7 +588,7 @@ impl Broker {
         }
     }
 
-    /// Notes what came of using a transport.
+    /// Notes what came of using a transport or a mailbox.
     pub(crate) fn note_use(
         &mut self,
         (id, place): (SessionId, usize),
@@ -600,7 +600,7 @@ impl Broker {
         if let Some(session) = self.sessions.all.get_mut(id) {
             let provider = &mut session.providers[place];
             provider.note_outcome(at, worked, text);
-            if provider.is_in_use() {
+            if provider.kind == ProviderType::Transport && provider.is_in_use() {
                 self.queues.tally.used(&session.key.profile, &provider.name, worked, at);
             }
         }
@@ -800,12 +800,14 @@ impl Broker {
         if let Some(to) = moved {
             let entry = self.queues.engines.get(&id).and_then(|engine| engine.entries.get(&record));
             let submitter = entry.map(|entry| entry.submission.uid);
-            let news = StoreNews::Moved { from: Folder::Outbox, to };
-            self.store_news(id, (record, submitter), news, turn);
+            let news = StoreNews::Moved { from: Folder::OUTBOX, to };
+            self.store_news(id, (record, submitter), &news, turn);
         }
         if let Some(notice) = notice {
-            self.store_news(id, (notice.record, None), StoreNews::Created(Folder::Inbox), turn);
-            self.store_news(id, (notice.record, None), StoreNews::NewMail(Folder::Inbox), turn);
+            self.store_news(id, (notice.record, None), &StoreNews::Created(Folder::INBOX), turn);
+            let (from, subject) = (notice.from.clone(), notice.subject.clone());
+            let place = (notice.record, Folder::INBOX);
+            self.new_mail(id, place, Box::new(News { from, subject }), turn);
             self.sent_on((id, record), *notice, turn);
         }
     }

@@ -75,8 +75,8 @@ impl Broker {
     ) {
         // What was stored by an update whose answer was lost may have been read, and sent, since then.
         if let Some(forwarded) = notice.forwarded.filter(|f| !f.state().is_final()) {
-            let news = StoreNews::Created(Folder::Outbox);
-            self.store_news(id, (forwarded.record, Some(forwarded.uid)), news, turn);
+            let news = StoreNews::Created(Folder::OUTBOX);
+            self.store_news(id, (forwarded.record, Some(forwarded.uid)), &news, turn);
             self.enqueue(id, *forwarded, turn);
         }
         let Some(text) = notice.text else { return };

@@ -322,8 +322,8 @@ impl Broker {
             }
         };
         if let Some(submission) = new {
-            let news = StoreNews::Created(sundown_protocol::request::Folder::Outbox);
-            self.store_news(engine, (record, Some(submission.uid)), news, turn);
+            let news = StoreNews::Created(sundown_protocol::request::Folder::OUTBOX);
+            self.store_news(engine, (record, Some(submission.uid)), &news, turn);
             self.enqueue(engine, *submission, turn);
         }
         self.written(id, turn);

@@ -4,7 +4,7 @@
 //! message; a member that may read hears of all messages. The end of a session and news about the member itself are told to all
 //! members.
 
-use sundown_protocol::notification::TableChange;
+use sundown_protocol::notification::{Arrival, FolderChange, TableChange};
 use sundown_protocol::request::{AdviseSource, Folder};
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event as News, Events, Fault, MemberId, Notification, ObjectId,
@@ -13,6 +13,7 @@ use sundown_protocol::{
 
 use crate::broker::Broker;
 use crate::ground::event::{Effect, EngineId, Turn};
+use crate::ground::provider::News as NewMail;
 use crate::ground::settings::Right;
 use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
@@ -21,12 +22,13 @@ use crate::sessions::object::Object;
 use crate::sessions::session::Session;
 
 /// What happened to a message in a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoreNews {
     Created(Folder),
+    Modified(Folder),
     Moved { from: Folder, to: Folder },
     Deleted(Folder),
-    NewMail(Folder),
+    NewMail(Folder, Box<NewMail>),
 }
 
 impl Broker {
@@ -137,7 +139,7 @@ impl Broker {
         &mut self,
         engine: EngineId,
         (record, submitter): (u128, Option<u32>),
-        news: StoreNews,
+        news: &StoreNews,
         turn: &mut Turn,
     ) {
         let Some(state) = self.queues.engines.get(&engine) else { return };
@@ -149,6 +151,58 @@ impl Broker {
             let listeners = session.listeners.iter().filter_map(|id| self.reachable(*id));
             for member in listeners.filter(|m| self.may_hear_of(m, submitter)) {
                 tell_of_message(member, store, entry, news, turn);
+            }
+        }
+    }
+
+    /// Tells the members that registered and may hear it what happened to a folder, in all sessions of the store.
+    pub(crate) fn folder_news(
+        &mut self,
+        engine: EngineId,
+        folder: Folder,
+        change: FolderChange,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.queues.engines.get(&engine) else { return };
+        let event = News::Folder { store: state.uid.unwrap_or(0), folder, change };
+        let mask = event.mask().unwrap_or_default();
+        self.each_listener(engine, |member, place| {
+            let concerns = |advise: &Advise| match advise.source {
+                AdviseSource::Session => true,
+                AdviseSource::Object(object) => match member.objects.get(object) {
+                    Some(Object::Store(store)) => *store == place,
+                    Some(Object::Folder(store, it)) => *store == place && *it == folder,
+                    _ => false,
+                },
+            };
+            let told =
+                member.advises.iter().filter(|(_, a)| a.events.contains(mask) && concerns(a));
+            let told: Vec<_> = told.map(|(id, _)| *id).collect();
+            if !told.is_empty() {
+                notify(member, told, event.clone(), turn);
+            }
+        });
+    }
+
+    /// Tells the members with an open table of a folder that it is to be read again.
+    pub(crate) fn folder_reload(&mut self, engine: EngineId, folder: Folder, turn: &mut Turn) {
+        self.each_listener(engine, |member, place| {
+            let is_table = |o: &Object| *o == Object::Folder(place, folder);
+            tell_of_table(member, is_table, || TableChange::Reload, turn);
+        });
+    }
+
+    /// Calls a function for each member that registered for events of messages and may hear of all messages, in all sessions of the
+    /// store, with the place of the store in the member's profile.
+    fn each_listener(&self, engine: EngineId, mut tell: impl FnMut(&Member, u16)) {
+        let Some(state) = self.queues.engines.get(&engine) else { return };
+        for session in &state.sessions {
+            let Some(session) = self.sessions.all.get(session) else { continue };
+            let store = session.engines().find(|(_, e)| *e == engine).map(|(place, _)| place);
+            let Some(store) = store else { continue };
+            let listeners = session.listeners.iter().filter_map(|id| self.reachable(*id));
+            for member in listeners.filter(|m| self.may_hear_of(m, None)) {
+                tell(member, store);
             }
         }
     }
@@ -200,13 +254,18 @@ fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn)
 /// A change to the row with this key.
 type RowChange = fn(String) -> TableChange;
 
-fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
+fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: &StoreNews, turn: &mut Turn) {
     use sundown_protocol::reply::Place;
     let at = |folder| Place { entry, folder };
-    let (event, folders): (News, &[Folder]) = match &news {
+    let (event, folders): (News, &[Folder]) = match news {
         StoreNews::Created(folder) => (News::Created(at(*folder)), std::slice::from_ref(folder)),
         StoreNews::Deleted(folder) => (News::Deleted(at(*folder)), std::slice::from_ref(folder)),
-        StoreNews::NewMail(folder) => (News::NewMail(at(*folder)), std::slice::from_ref(folder)),
+        StoreNews::Modified(folder) => (News::Modified(at(*folder)), std::slice::from_ref(folder)),
+        StoreNews::NewMail(folder, mail) => {
+            let (from, subject) = (mail.from.clone(), mail.subject.clone());
+            let arrival = Arrival { place: at(*folder), from, subject };
+            (News::Arrived(Box::new(arrival)), std::slice::from_ref(folder))
+        }
         StoreNews::Moved { from, to } => (News::Moved(at(*to), *from), &[*from, *to]),
     };
     let mask = event.mask().unwrap_or_default();
@@ -224,13 +283,14 @@ fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews,
     if !told.is_empty() {
         notify(member, told, event, turn);
     }
-    let changes: [Option<(Folder, RowChange)>; 2] = match news {
+    let changes: [Option<(Folder, RowChange)>; 2] = match *news {
+        StoreNews::Modified(folder) => [Some((folder, TableChange::Modified)), None],
         StoreNews::Created(folder) => [Some((folder, TableChange::Added)), None],
         StoreNews::Deleted(folder) => [Some((folder, TableChange::Deleted)), None],
         StoreNews::Moved { from, to } => {
             [Some((from, TableChange::Deleted)), Some((to, TableChange::Added))]
         }
-        StoreNews::NewMail(_) => [None, None],
+        StoreNews::NewMail(..) => [None, None],
     };
     for (folder, change) in changes.into_iter().flatten() {
         let is_table = |o: &Object| *o == Object::Folder(store, folder);

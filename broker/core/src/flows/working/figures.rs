@@ -10,6 +10,7 @@ use crate::ground::event::{EngineId, Turn};
 use crate::ground::provider::{ProviderError, ProviderType};
 use crate::providers::ask::{self, Ask};
 use crate::providers::calls::Caller;
+use crate::providers::view::ProviderState;
 use crate::queue::engine::Engine;
 use crate::queue::tally::{Happened, TRANSPORTS, Used};
 use crate::sessions::member::MemberState;
@@ -58,6 +59,21 @@ pub struct ProfileFigures {
     pub oldest: Option<u64>,
     /// Its transports by name.
     pub transports: BTreeMap<String, TransportFigures>,
+    /// The mailboxes of its sessions by name.
+    pub mailboxes: BTreeMap<String, MailboxFigures>,
+    /// Of how many messages programs were told as new mail since the broker started.
+    pub new_mail: u64,
+    /// How many changes its mailboxes have written into stores since the broker started.
+    pub mirrored: u64,
+}
+
+/// The figures of one mailbox. All sessions of its profile count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MailboxFigures {
+    /// Whether it works in all of them.
+    pub works: bool,
+    /// Whether it watches in one of them.
+    pub watching: bool,
 }
 
 /// The figures of one transport. All sessions of its profile count.
@@ -127,6 +143,7 @@ impl Broker {
                 }
             }
             figures.deferrals = happened.became[SubmissionState::Deferred as usize];
+            (figures.new_mail, figures.mirrored) = (happened.new_mail, happened.mirrored);
             profiles.insert(name.to_owned(), (figures, happened));
         }
         let mut add = |profile: &str, queue: &dyn Fn(&mut [u64; 9]), oldest: Option<u64>| {
@@ -150,6 +167,7 @@ impl Broker {
         let with_transports =
             |(name, (mut figures, happened)): (String, (ProfileFigures, &Happened))| {
                 figures.transports = self.transport_figures(&name, happened);
+                figures.mailboxes = self.mailbox_figures(&name);
                 (name, figures)
             };
         profiles.into_iter().map(with_transports).collect()
@@ -189,6 +207,35 @@ impl Broker {
             figures.in_flight += provider.in_flight as u64;
         }
         transports
+    }
+
+    /// The mailboxes of a profile's sessions, as far as it is known whether they work.
+    fn mailbox_figures(&self, profile: &str) -> BTreeMap<String, MailboxFigures> {
+        let sessions = self.sessions.all.of_profile(profile).filter(|session| !session.closes());
+        let mut mailboxes: BTreeMap<String, MailboxFigures> = BTreeMap::new();
+        for provider in sessions.flat_map(|session| &session.providers) {
+            if provider.kind != ProviderType::Mailbox || !provider.is_in_use() {
+                continue;
+            }
+            let fails = provider.last.as_ref().is_some_and(|last| !last.worked);
+            let works = match provider.state {
+                ProviderState::Available => !fails,
+                ProviderState::Failed(_) => false,
+                ProviderState::Configured
+                | ProviderState::LoggingOn(_)
+                | ProviderState::LoggingOff
+                | ProviderState::Gone => continue,
+            };
+            let has_room = mailboxes.len() < TRANSPORTS;
+            if !has_room && !mailboxes.contains_key(&provider.name) {
+                continue;
+            }
+            let unknown = MailboxFigures { works: true, watching: false };
+            let figures = mailboxes.entry(provider.name.clone()).or_insert(unknown);
+            figures.works &= works;
+            figures.watching |= provider.watching && works;
+        }
+        mailboxes
     }
 
     /// Asks stores for the figures that the broker does not have. The answers appear in later figures.

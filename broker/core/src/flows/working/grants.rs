@@ -15,6 +15,7 @@ use sundown_protocol::{
 
 use crate::broker::Broker;
 use crate::flows::working::advise::dead_object;
+use crate::flows::working::folders::check_bookmark;
 use crate::flows::working::messages::MAX_ROWS;
 use crate::ground::event::{Effect, ProcessId, Turn};
 use crate::ground::timers::Timer;
@@ -237,6 +238,15 @@ impl Broker {
             (Request::List { object: OBJECT, after, limit, .. }, Granted::Folder(folder)) => {
                 let list = Ask::list(folder, *after, (*limit).clamp(1, MAX_ROWS));
                 self.call(read?, caller, list, asker, turn);
+            }
+            (
+                Request::Contents { object: OBJECT, sort, only, after, limit, .. },
+                Granted::Folder(folder),
+            ) => {
+                check_bookmark(after.as_ref())?;
+                let limit = (*limit).clamp(1, MAX_ROWS);
+                let ask = Ask::contents(folder, (*sort, *only), after.clone(), limit);
+                self.call(read?, caller, ask, asker, turn);
             }
             (
                 Request::Read { source: ReadSource::Object(OBJECT), offset, .. },

@@ -49,6 +49,9 @@ impl Broker {
                 self.engine_for(member, store)?;
                 Object::Store(store)
             }
+            Opening::Folder(store, folder) if folder.built_in().is_none() => {
+                return self.open_folder(asker, id, (store, folder), turn);
+            }
             Opening::Folder(store, folder) => {
                 self.engine_for(member, store)?;
                 Object::Folder(store, folder)
@@ -81,11 +84,11 @@ impl Broker {
         self.answer(asker, opened, turn);
     }
 
-    fn check_object_quota(&self, member: &Member) -> Result<(), Fault> {
+    pub(crate) fn check_object_quota(&self, member: &Member) -> Result<(), Fault> {
         self.check_quota(member.process, Quota::Objects)
     }
 
-    fn insert_object(&mut self, id: MemberId, object: Object) -> ObjectId {
+    pub(crate) fn insert_object(&mut self, id: MemberId, object: Object) -> ObjectId {
         let member = self.sessions.members.get_mut(&id).expect("who opens is a member");
         self.peers.processes.charge(member.process, Quota::Objects, 1);
         let is_draft = matches!(object, Object::Draft(_));
@@ -423,7 +426,7 @@ impl Broker {
         }
         self.reply(asker, result.map(|_| Reply::Saved(entry)), turn);
         if new {
-            self.store_news(engine, (record, None), StoreNews::Created(DRAFTS), turn);
+            self.store_news(engine, (record, None), &StoreNews::Created(DRAFTS), turn);
         }
         self.written(id, turn);
     }
@@ -454,7 +457,7 @@ impl Broker {
     /// Announces a draft that was stored for a program that did not save it.
     pub(crate) fn recovered(&mut self, engine: EngineId, saved: &Saved, turn: &mut Turn) {
         let record = saved.place.entry.record;
-        self.store_news(engine, (record, None), StoreNews::Created(DRAFTS), turn);
+        self.store_news(engine, (record, None), &StoreNews::Created(DRAFTS), turn);
     }
 
     /// Discards an upload of a member that has left or does not need it.
@@ -506,9 +509,10 @@ impl Broker {
         self.store_news(
             engine,
             (entry.record, None),
-            to.map_or(StoreNews::Deleted(from), moved),
+            &to.map_or(StoreNews::Deleted(from), moved),
             turn,
         );
+        self.poke_mailboxes(engine, turn);
     }
 
     pub(crate) fn setting(

@@ -12,7 +12,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId};
 use crate::broker::Broker;
 use crate::flows::sending::reach::WORKS;
 use crate::ground::event::{Trouble, Turn};
-use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
+use crate::ground::provider::{AskedBy, MailboxCall, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
 use crate::ground::timers::Timer;
 use crate::peers::account::AccountId;
@@ -53,8 +53,8 @@ impl Broker {
             return Err(Fault::new(Code::E_NOT_FOUND, message));
         };
         let provider = &session.providers[place];
-        if provider.kind == ProviderType::Transport && self.providers.is_open(provider.lane) {
-            let (lane, session) = (provider.lane, session.id);
+        if is_tried(provider) && self.providers.is_open(provider.lane) {
+            let (lane, session, provider_type) = (provider.lane, session.id, provider.kind);
             if provider.validating {
                 let message = format!("another request is checking just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
@@ -62,7 +62,10 @@ impl Broker {
             let state = self.sessions.all.get_mut(session).expect("a member's session outlives it");
             state.providers[place].validating = true;
             let after = AfterDone::Validated(asker, session, place);
-            let ask = Ask::validate(AskedBy::User { word: self.number() });
+            let ask = match provider_type {
+                ProviderType::Mailbox => Ask::mailbox(MailboxCall::Validate),
+                _ => Ask::validate(AskedBy::User { word: self.number() }),
+            };
             self.call(lane, caller, ask, after, turn);
             return Ok(());
         }
@@ -74,7 +77,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Handles a transport's answer whether it works. If it does, a disabled transport is enabled again.
+    /// Handles the answer of a transport or a mailbox whether it works. If it does and is disabled, it is enabled again.
     pub(crate) fn validated(
         &mut self,
         asker: Asker,
@@ -82,16 +85,22 @@ impl Broker {
         result: Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
+        let mut is_mailbox = false;
         if let Some(session) = self.sessions.all.get_mut(session) {
-            session.providers[place].validating = false;
+            let provider = &mut session.providers[place];
+            provider.validating = false;
+            is_mailbox = provider.kind == ProviderType::Mailbox;
         }
         let works = result.is_ok();
         match &result {
-            Ok(_) => self.note_use((session, place), true, WORKS, turn),
-            Err(error) => self.note_failed_use((session, place), error, turn),
-        }
-        if let Err(error) = &result {
-            self.log_error_of(session, place, error, turn);
+            said if is_mailbox => {
+                self.mailbox_fares(session, place, said.as_ref().map(|Done| &()), turn);
+            }
+            Ok(Done) => self.note_use((session, place), true, WORKS, turn),
+            Err(error) => {
+                self.note_failed_use((session, place), error, turn);
+                self.log_error_of(session, place, error, turn);
+            }
         }
         self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
@@ -440,7 +449,8 @@ impl Broker {
             row("Address Book", Resource::AddressBook, status_code::AVAILABLE, "", 0),
         ];
         for provider in shown(session) {
-            let hidden = provider.kind == ProviderType::Transport && !member.has_mail();
+            let is_mail = matches!(provider.kind, ProviderType::Transport | ProviderType::Mailbox);
+            let hidden = is_mail && !member.has_mail();
             if provider.state != ProviderState::Gone && !hidden {
                 let (resource, code) = (resource(provider.kind), code(provider));
                 rows.push(row(&provider.name, resource, code, &state_text(provider), 0));
@@ -455,7 +465,7 @@ fn shown_places(session: &Session) -> impl Iterator<Item = (usize, &Provider)> {
     let there = |p: &Provider| p.is_in_use() || p.state != ProviderState::Gone;
     let providers = session.providers.iter().enumerate();
     let mut shown: Vec<_> = providers.filter(|(_, p)| there(p)).collect();
-    let kind = |p: &Provider| ProviderType::SHUTDOWN_ORDER.iter().rev().position(|k| *k == p.kind);
+    let kind = |p: &Provider| ProviderType::ALL.iter().rev().position(|k| *k == p.kind);
     shown.sort_by_key(|(place, p)| (!p.is_in_use(), kind(p), p.spec, *place));
     shown.into_iter()
 }
@@ -518,9 +528,19 @@ fn header_size(session: &SessionStatus) -> usize {
     96 + session.profile.len() + session.state.len() + providers
 }
 
+/// Whether a provider is really tried when somebody asks for its state. A mailbox that has not logged on takes no calls.
+fn is_tried(provider: &Provider) -> bool {
+    match provider.kind {
+        ProviderType::Transport => true,
+        ProviderType::Mailbox => provider.state == ProviderState::Available,
+        ProviderType::AddressBook | ProviderType::Store => false,
+    }
+}
+
 fn resource(provider_type: ProviderType) -> Resource {
     match provider_type {
         ProviderType::Transport => Resource::TransportProvider,
+        ProviderType::Mailbox => Resource::Mailbox,
         ProviderType::AddressBook => Resource::AddressBookProvider,
         ProviderType::Store => Resource::StoreProvider,
     }
@@ -536,6 +556,7 @@ fn code(provider: &Provider) -> u32 {
         (ProviderType::Transport, _) => {
             works | status_code::OUTBOUND_ENABLED | status_code::OUTBOUND_ACTIVE
         }
+        (ProviderType::Mailbox, _) if provider.watching => works | status_code::INBOUND_ENABLED,
         _ => works,
     }
 }
@@ -552,6 +573,11 @@ fn state_text(provider: &Provider) -> String {
             if let Some(last) = provider.last.as_ref().filter(|last| !last.worked) =>
         {
             format!("failing: {}", last.text)
+        }
+        ProviderState::Available
+            if provider.kind == ProviderType::Mailbox && !provider.watching =>
+        {
+            "resting".into()
         }
         ProviderState::Available => "available".into(),
         ProviderState::Failed(why) => format!("failed: {why}"),

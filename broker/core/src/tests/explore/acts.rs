@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sundown_protocol::folder::Flags;
 use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{
     Blob, Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, Request, Submit,
@@ -12,7 +13,7 @@ use sundown_protocol::{
     Code, EntryId, Event as News, Events, Fault, MemberId, RequestId, SubmitKey, Token,
 };
 
-use super::super::world::{Member, OWNER, World, logoff_request, secs, settings};
+use super::super::world::{Member, OWNER, World, found, logoff_request, mailbox, secs, settings};
 use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
 use crate::ground::event::ConnectionId;
@@ -63,6 +64,10 @@ pub(super) enum Act {
     Reload,
     /// Nothing happens until the broker is woken.
     Wake,
+    /// The mailbox finds a new message.
+    Mail,
+    /// A process moves a message that the mailbox has.
+    File(Pid),
     /// Another copy of the library in process 1 asks whether that may leave fast.
     AddIn,
     /// The broker dies before stores have carried out what they were called for, and another one takes its place.
@@ -78,7 +83,7 @@ const ONE: Pid = Pid(1);
 const TWO: Pid = Pid(2);
 const THREE: Pid = Pid(3);
 
-pub(super) const ACTS: [Act; 29] = [
+pub(super) const ACTS: [Act; 31] = [
     Act::Do(ONE),
     Act::Do(TWO),
     Act::Do(THREE),
@@ -108,6 +113,8 @@ pub(super) const ACTS: [Act; 29] = [
     Act::Restart,
     Act::LateRestart,
     Act::AddIn,
+    Act::Mail,
+    Act::File(ONE),
 ];
 
 /// How long it takes at most until something that does not answer is given up here.
@@ -116,17 +123,21 @@ const PATIENCE: Duration = Duration::from_secs(301);
 /// How often an act that may be repeated is.
 const WAKES: usize = 2;
 
+/// The record of a message that the mailbox has.
+const KEPT: u128 = 6_000_000;
+
 /// Submit keys: the first process has this one, and each its own.
 const KEY: u64 = 7_000_000;
 
 impl Act {
     pub(super) fn is_of(self, pid: Pid) -> bool {
-        use Act::{Die, Do, Drain, Notify, Query, Redeem, Shared, Submit};
+        use Act::{Die, Do, Drain, File, Notify, Query, Redeem, Shared, Submit};
         match self {
             Do(p) | Query(p) | Notify(p) | Submit(p) | Drain(p) | Shared(p) | Redeem(p)
-            | Die(p) => p == pid,
+            | Die(p) | File(p) => p == pid,
             Act::Repeat | Act::Break | Act::AddIn => pid == ONE,
-            Act::Fail
+            Act::Mail
+            | Act::Fail
             | Act::Lie
             | Act::Hang
             | Act::Look
@@ -167,6 +178,8 @@ pub(super) enum Step {
     Answer(LaneId),
     /// A profile is read.
     Load,
+    /// The broker hears of what a mailbox has written.
+    Mirrored,
     /// The broker is woken for what is due already.
     Due,
 }
@@ -221,6 +234,15 @@ pub(super) struct State {
 impl State {
     /// Everybody is here, has said what it has to say, and may leave fast.
     pub(super) fn new(external_references: bool) -> Self {
+        Self::begin(external_references, false)
+    }
+
+    /// The same, and the profile of the shared session has a mailbox.
+    pub(super) fn with_mailbox() -> Self {
+        Self::begin(true, true)
+    }
+
+    fn begin(external_references: bool, receives: bool) -> Self {
         let shutdown = Shutdown {
             shared_logoff: SharedLogoff::Any,
             external_references,
@@ -228,14 +250,33 @@ impl State {
         };
         let mut world = World::with(Settings { shutdown, ..settings() });
         world.wire.facts = TransportFacts { longest: PATIENCE, ..TransportFacts::default() };
+        if receives {
+            world.profile("default").mailboxes = vec![mailbox("account")];
+        }
         let (at, sibling) = (world.connect(1), world.connect(1));
         let first = world.logon(at);
         let second = world.logon(sibling);
         let archive = world.logon_with(sibling, "work", LogonFlags::default());
         let (other, third) = (world.member(2), world.member(3));
         let members = [first, second, archive, other, third];
+        let events = if receives { Events::EXTENDED | Events::NEW_MAIL } else { Events::EXTENDED };
         for member in members {
-            world.advise(member, Events::EXTENDED);
+            world.advise(member, events);
+        }
+        if receives {
+            let (id, key) = (first.id, SubmitKey(KEPT));
+            let (folder, content) = (Folder::INBOX, Content::Inline(Blob(b"x".to_vec())));
+            let (flags, received) = (Flags::default(), Some(0));
+            let append = Request::Append {
+                member: id,
+                key,
+                store: 0,
+                folder,
+                content,
+                flags: Box::new(flags),
+                received,
+            };
+            world.call(at, append).expect("it is kept");
         }
         let add_in = world.connect_with(1, OWNER, ADD_IN);
         for connection in [at, other.at, third.at, add_in] {
@@ -249,7 +290,7 @@ impl State {
         for (member, text) in members.into_iter().zip(["1", "2", "3", "theirs", "theirs"]) {
             world.draft(member, text);
         }
-        let folder = world.open(first, Opening::Folder(0, Folder::Inbox));
+        let folder = world.open(first, Opening::Folder(0, Folder::INBOX));
         let grant = Request::Grant { member: first.id, object: folder, token: Token(1), pid: None };
         world.done(at, grant);
         for member in members {
@@ -351,6 +392,9 @@ impl State {
         if self.world.profile_waits() {
             steps.push(Step::Load);
         }
+        if self.world.mailbox_waits() {
+            steps.push(Step::Mirrored);
+        }
         let is_due = self.world.armed().is_some_and(|at| at <= self.world.now());
         if is_due {
             steps.push(Step::Due);
@@ -365,6 +409,8 @@ impl State {
             Act::Fail | Act::Lie | Act::Hang => true,
             Act::Look => self.world.broker.awaits_providers(),
             Act::AddIn => self.is_open(self.add_in),
+            Act::Mail => self.world.has_mailbox(),
+            Act::File(pid) => self.world.has_mailbox() && self.is_open(self.member(*pid).at),
             Act::Submit(ONE) | Act::Break => self.is_open(self.members[1].at),
             Act::Repeat => self.did.contains(&Act::Submit(ONE)) && self.is_open(self.members[0].at),
             Act::Die(pid) => !self.is_restarted() && self.is_connected(*pid),
@@ -394,6 +440,7 @@ impl State {
             Step::Act(act) => next.act(act),
             Step::Answer(lane) => next.world.answer_next(lane),
             Step::Load => next.world.load_profile(),
+            Step::Mirrored => next.world.tell_mirrored(),
             Step::Due => next.world.wake(),
         }
         next.note_end(&here);
@@ -450,6 +497,15 @@ impl State {
             }
             Act::Die(pid) => {
                 self.world.end_process(pid.0);
+            }
+            Act::Mail => {
+                self.world.mailbox_writes("default", vec![found("1", true)]);
+            }
+            Act::File(pid) => {
+                let member = self.member(pid);
+                let entry = EntryId { store: 1, record: KEPT };
+                let file = Request::Move { member: member.id, entry, to: Folder::SENT };
+                self.ask(act, member.at, file);
             }
             Act::Fail => {
                 let store = self.world.store("default");

@@ -97,6 +97,7 @@ fn nobody_else_is_disturbed(before: &State, step: Step, happened: &Happened, aft
                 let own = u128::from(after.process_of(member).0);
                 entries.iter().all(|e| e.record % 1_000 == own)
             }
+            News::Arrived(_) => after.did.contains(&Act::Mail),
             News::LogoffProgress { .. } => {
                 after.did.contains(&Act::Drain(after.process_of(member)))
             }
@@ -425,7 +426,7 @@ fn mail(state: &State, world: &World) {
 fn drafts(state: &State, world: &World) {
     let mut found: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for store in world.stores.values() {
-        for message in store.messages.values().filter(|m| m.folder == Folder::Drafts) {
+        for message in store.messages.values().filter(|m| m.folder == Folder::DRAFTS) {
             assert!(message.recovered, "nobody saved it");
             *found.entry(message.bytes.clone()).or_default() += 1;
         }

@@ -128,6 +128,19 @@ fn every_state_where_transports_hang() {
     assert!(figures.states > 1_000, "{figures:?}");
 }
 
+/// Design §10.1 to §10.10, where the shared session has a mailbox: it is called and swept beside the transport, watches while somebody
+/// stays, and new mail is told to each member once.
+#[test]
+fn every_state_with_a_mailbox() {
+    let bound = bound() - 1;
+    let figures = explore_and_say("with a mailbox", State::with_mailbox(), bound);
+    assert!(figures.states > 200, "{figures:?}");
+    let first = State::with_mailbox().after(Step::Act(Act::Notify(Pid(1)))).0.settled();
+    explore_and_say("with a mailbox, after a notice", first, bound + 1);
+    let first = State::with_mailbox().after(Step::Act(Act::Mail)).0;
+    explore_and_say("with a mailbox that has written", first, bound + 1);
+}
+
 fn after(acts: &[Act]) -> State {
     let mut state = State::new(true);
     for act in acts {
@@ -179,9 +192,14 @@ fn orders_that_do_not_matter_are_one() {
 #[test]
 fn states_that_differ_are_two() {
     let first = State::new(true);
-    let mut seen = HashSet::from([first.fingerprint()]);
+    let receives = State::with_mailbox();
+    let mut seen = HashSet::from([first.fingerprint(), receives.fingerprint()]);
     // What process 3 does is what process 2 does.
     for act in ACTS.into_iter().filter(|act| !act.is_of(Pid(3))) {
+        let first = match act {
+            Act::Mail | Act::File(_) => &receives,
+            _ => &first,
+        };
         let mut state = first.after(Step::Act(act)).0;
         assert!(seen.insert(state.fingerprint()), "{act:?} changes nothing");
         while let Some(step) = state.steps(0).first().copied() {

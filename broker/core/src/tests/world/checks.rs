@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use sundown_protocol::reply::{Reply, SubmissionState};
-use sundown_protocol::request::Request;
-use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionId};
+use sundown_protocol::request::{AdviseSource, Request};
+use sundown_protocol::{
+    AdviseId, Code, Event as News, Events, Fault, MemberId, RequestId, SessionId,
+};
 
 use super::{Called, Store, World, secs};
 use crate::ground::event::CallId;
@@ -20,13 +22,18 @@ use crate::peers::process::Departure;
 use crate::peers::process::Held;
 use crate::peers::quota::Quota;
 use crate::peers::waiting::Waiting;
+use crate::provider::MailboxCall;
 use crate::provider::ProviderCall;
 use crate::provider::ProviderType;
+use crate::provider::StoreChange;
 use crate::provider::StoreWrite;
 use crate::provider::TransportCall;
-use crate::providers::view::ProviderState;
+use crate::providers::view::{Poke, ProviderState};
 use crate::queue::engine::Engine;
 use crate::sessions::member::Member;
+use crate::sessions::object::Object;
+use crate::sessions::session::{Session, SessionState};
+use crate::settings::{Right, Watching};
 
 /// What is remembered of what was seen.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +46,12 @@ pub(super) struct Seen {
     due: BTreeMap<(ConnectionId, RequestId), Duration>,
     /// Of each shutdown call for a process in a session, the kind of provider that got the latest.
     swept: HashMap<(SessionId, u32, &'static str), ProviderType>,
+    /// Mailboxes that have logged on, and were not logged off.
+    logged_on: HashSet<LaneId>,
+    /// Mailboxes that were told to watch, and not to rest since.
+    watching: HashSet<LaneId>,
+    /// Mailboxes that have not answered that they know of changes.
+    poked: HashMap<CallId, LaneId>,
 }
 
 /// Members of a process that waits to be told that it may end.
@@ -144,6 +157,7 @@ impl World {
         broker.queues.engines.check();
         broker.sessions.all.check();
         broker.sweeps.check();
+        self.check_watching();
         for sweep in broker.sweeps.values() {
             let process = broker.peers.processes.get(sweep.process).expect("it asked");
             assert!(process.sweeps > 0, "a sweep that is not known to run");
@@ -181,9 +195,130 @@ impl World {
     pub(super) fn check_logoff(&self, called: &Called) {
         let session = called.session.and_then(|id| self.broker.sessions.all.get(&id));
         for provider in session.into_iter().flat_map(|s| &s.providers) {
-            let over = provider.kind >= called.kind || provider.state == ProviderState::Gone;
+            let over =
+                phase(provider.kind) >= phase(called.kind) || provider.state == ProviderState::Gone;
             assert!(over, "{called:?} before {} was over", provider.name);
         }
+    }
+
+    /// A mailbox is told to watch while it rests, and to rest while it watches. It is told of changes also while it rests, and not
+    /// a second time before it has answered.
+    pub(super) fn check_mailbox(&mut self, lane: LaneId, call: CallId, provider: &ProviderCall) {
+        match provider {
+            ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff => {
+                self.seen.watching.remove(&lane);
+                if *provider != ProviderCall::Renew {
+                    self.seen.logged_on.remove(&lane);
+                }
+            }
+            ProviderCall::Mailbox(_) if !self.seen.logged_on.contains(&lane) => {
+                panic!("{lane:?} has not logged on, and is called: {}", provider.name());
+            }
+            ProviderCall::Mailbox(MailboxCall::Watch { .. }) => {
+                assert!(self.seen.watching.insert(lane), "{lane:?} watches and is told to");
+            }
+            ProviderCall::Mailbox(MailboxCall::Rest) => {
+                assert!(self.seen.watching.remove(&lane), "{lane:?} rests and is told to");
+            }
+            ProviderCall::Mailbox(MailboxCall::Changed) => {
+                let again = self.seen.poked.values().any(|poked| *poked == lane);
+                assert!(!again, "{lane:?} is told of changes twice");
+                self.seen.poked.insert(call, lane);
+            }
+            _ => {}
+        }
+    }
+
+    /// A mailbox has logged on.
+    pub(super) fn note_logon(&mut self, lane: LaneId) {
+        self.seen.logged_on.insert(lane);
+    }
+
+    /// Whom new mail is told to, once each and by which registrations, and for how many profiles a command is run.
+    pub(super) fn expected_arrivals(
+        &self,
+        lane: LaneId,
+        changes: &[StoreChange],
+    ) -> (Vec<(MemberId, u128, Vec<AdviseId>)>, usize) {
+        let broker = &self.broker;
+        let is_news = |change: &StoreChange| match change {
+            StoreChange::Created { record, folder, news: Some(_) } => Some((*record, *folder)),
+            _ => None,
+        };
+        let records: Vec<_> = changes.iter().filter_map(is_news).collect();
+        let Some(engine) = broker.queues.engines.of_lane(lane) else { return (Vec::new(), 0) };
+        let uses = |s: &&Session| s.engines().any(|(_, of)| of == engine);
+        let sessions: Vec<_> = broker.sessions.all.values().filter(uses).collect();
+        let profiles = sessions.iter().filter_map(|s| s.profile.as_ref());
+        let runs: HashSet<_> =
+            profiles.filter(|p| p.on_new_mail.is_some()).map(|p| &p.name).collect();
+        let mut all = Vec::new();
+        let members = || sessions.iter().flat_map(|s| &s.members);
+        let told = records.iter().flat_map(|of| members().map(move |member| (*of, member)));
+        for ((record, folder), member) in told {
+            let member = &broker.sessions.members[member];
+            let hears = matches!(member.right, Right::Session | Right::Admin)
+                && self.clients[&member.connection].open
+                && !broker.is_done(member.process);
+            let by = member.advises.iter().filter(|(_, advise)| {
+                let of_it = match advise.source {
+                    AdviseSource::Session => true,
+                    AdviseSource::Object(object) => match member.objects.get(object) {
+                        Some(Object::Store(0)) => true,
+                        Some(Object::Folder(0, it)) => *it == folder,
+                        _ => false,
+                    },
+                };
+                of_it && advise.events.contains(Events::NEW_MAIL)
+            });
+            let by: Vec<_> = by.map(|(id, _)| *id).collect();
+            if hears && !by.is_empty() {
+                all.push((member.id, record, by));
+            }
+        }
+        all.sort_unstable();
+        (all, runs.len() * records.len())
+    }
+
+    /// A mailbox watches while a process that has not said that it leaves has a member in its session, or always, and until it has
+    /// carried out what it was told of.
+    fn check_watching(&self) {
+        let broker = &self.broker;
+        for session in broker.sessions.all.values() {
+            let runs =
+                !matches!(session.state, SessionState::Starting | SessionState::Closing { .. });
+            let stays = |member: &MemberId| {
+                let member = &broker.sessions.members[member];
+                let process = broker.peers.processes.get(member.process);
+                member.has_mail()
+                    && process.is_some_and(|p| {
+                        !p.notified.contains(&session.id) || p.returned.contains(&session.id)
+                    })
+            };
+            let attended = session.members.iter().any(stays);
+            for provider in session.providers.iter().filter(|p| p.kind == ProviderType::Mailbox) {
+                if provider.state != ProviderState::Available {
+                    continue;
+                }
+                let spec = session.profile.as_ref().and_then(|p| p.mailboxes.get(provider.spec));
+                let always = spec.is_some_and(|spec| spec.watch == Watching::Always);
+                let watches = runs && provider.is_in_use() && (attended || always);
+                let busy = provider.poke != Poke::Idle;
+                assert!(
+                    !provider.watching || watches || busy,
+                    "{} watches for nobody",
+                    provider.name
+                );
+                // One that is shut down and could not be made anew is told nothing more.
+                let told = provider.watching || self.over.contains(&provider.lane) || self.lied > 0;
+                assert!(!watches || told, "{} is not told to watch", provider.name);
+            }
+        }
+    }
+
+    /// A call was answered, or its lane was closed.
+    pub(super) fn note_answered(&mut self, call: CallId) {
+        self.seen.poked.remove(&call);
     }
 
     /// Within a session a later kind is called when each provider of the earlier kinds has answered or was given up, and none is
@@ -194,12 +329,12 @@ impl World {
         }
         if let (Some(session), Some(pid)) = (called.session, called.pid) {
             let latest = self.seen.swept.entry((session, pid, called.call)).or_insert(called.kind);
-            assert!(*latest <= called.kind, "{called:?} after {latest:?}");
+            assert!(phase(*latest) <= phase(called.kind), "{called:?} after {latest:?}");
             *latest = called.kind;
         }
         let of = |c: &Called| (c.session, c.pid, c.call);
         for (_, earlier) in self.sweeping.iter().filter(|(_, earlier)| of(earlier) == of(called)) {
-            assert!(earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
+            assert!(phase(earlier.kind) >= phase(called.kind), "{called:?} beside {earlier:?}");
         }
         self.sweeping.push((call, called.clone()));
     }
@@ -303,7 +438,8 @@ impl World {
         let mut calls = self.sweeping.iter().map(|(_, called)| called);
         calls.find_map(|later| {
             let mut same = self.sweeping.iter().map(|(_, called)| called);
-            let earlier = same.find(|other| of(other) == of(later) && other.kind < later.kind);
+            let earlier =
+                same.find(|other| of(other) == of(later) && phase(other.kind) < phase(later.kind));
             earlier.map(|earlier| (earlier, later))
         })
     }
@@ -365,6 +501,15 @@ impl World {
         left.everybody_leaves();
         left.broker.check_as_at_the_start();
         assert!(self.lanes.is_empty(), "lanes are left");
+    }
+}
+
+/// The place of a type of provider in every order that the seed fixes (SEED-16).
+fn phase(kind: ProviderType) -> usize {
+    match kind {
+        ProviderType::Transport | ProviderType::Mailbox => 0,
+        ProviderType::AddressBook => 1,
+        ProviderType::Store => 2,
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is kept of sessions and members where nothing is under way, and of stores beside what is in them.
 
-use super::World;
+use super::{Store, Worker, World};
 use crate::broker::Broker;
 use crate::provider::SubmissionState;
 use crate::providers::view::Part;
+use crate::providers::view::Poke;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
 use crate::providers::view::Reach;
@@ -108,6 +109,8 @@ impl Provider {
             refusals: _,
             outages: _,
             rests_until: _,
+            watching: _,
+            poke,
             longest: _,
             trouble: _,
             not_reached_at: _,
@@ -120,6 +123,7 @@ impl Provider {
         };
         assert!(settled, "{name} is {state:?}, and nothing is called");
         assert!(!matches!(reach, Reach::Asked { .. }), "{name} was asked whether it works");
+        assert_eq!(*poke, Poke::Idle, "{name} is told of changes");
         assert_eq!(*probe, None, "{name} is to be tried");
         assert_eq!((*in_flight, *validating, *unanswered), (0, false, 0), "calls of {name}");
     }
@@ -193,7 +197,7 @@ impl World {
         let waits = self.lanes.values().any(|l| !l.waiting.is_empty() || !l.done.is_empty());
         let due = self.armed.is_some_and(|at| at <= self.boot);
         let asked = !self.loads.is_empty() || !self.looks.is_empty() || !self.questions.is_empty();
-        let under_way = waits || due || asked || self.unanswered() > 0;
+        let under_way = waits || due || asked || !self.mirrored.is_empty() || self.unanswered() > 0;
         let queued = self.stores.values().map(|s| s.submissions.len()).sum::<usize>();
         let many = broker.sessions.members.len() + broker.peers.processes.iter().count() + queued;
         let many = many + broker.sessions.grants.waiting().count() > FEW;
@@ -203,10 +207,26 @@ impl World {
         broker.check_at_rest();
         self.assert_counts();
         self.check_queues();
+        self.check_nothing_overlooked();
         let gone =
             broker.peers.connections.is_empty() && broker.peers.processes.iter().next().is_none();
         if gone && broker.sessions.all.is_empty() && broker.queues.engines.is_empty() {
             broker.check_as_at_the_start();
+        }
+    }
+
+    /// A mailbox that watches knows of every change in its store.
+    fn check_nothing_overlooked(&self) {
+        if self.lied > 0 {
+            return;
+        }
+        for lane in self.lanes.values() {
+            let Worker::Mailbox(mailbox) = &lane.worker else { continue };
+            let of_it = |store: &&Store| Some(store.uid) == mailbox.watches;
+            for store in self.stores.values().filter(of_it) {
+                let overlooked = &store.pending;
+                assert!(overlooked.is_empty(), "{} does not know of {overlooked:?}", lane.name);
+            }
         }
     }
 

@@ -22,16 +22,11 @@ impl Reader<'_> {
         let Some(command) = command else {
             return Ok(forward.map_or(Forward::No, |address| Forward::To(address.0)));
         };
-        let wrong = |why: &str| Err(self.source.error(command.span(), why));
         if forward.is_some() {
-            return wrong("notifications go to `forward` or to `command`, not to both");
+            let why = "notifications go to `forward` or to `command`, not to both";
+            return Err(self.source.error(command.span(), why));
         }
-        if command.get_ref().first().is_none_or(String::is_empty) {
-            return wrong(
-                "expected a program and its arguments, such as [\"/usr/bin/tell\", \"anna\"]",
-            );
-        }
-        Ok(Forward::Command(command.into_inner()))
+        self.program(command).map(Forward::Command)
     }
 }
 
@@ -82,6 +77,7 @@ mod tests {
             ("forward = \"root\"\ncommand = [\"tell\"]", "not to both"),
             ("command = []", "a program and its arguments"),
             ("command = [\"\"]", "a program and its arguments"),
+            ("command = [\"tell\", \"a\\u0000b\"]", "the character NUL"),
             ("command = \"tell\"", "notices.command"),
             ("to = \"root\"", "forward"),
         ] {

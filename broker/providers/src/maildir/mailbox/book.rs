@@ -1,0 +1,287 @@
+//! What the store knows of a Maildir: reading it in pages, and writing what was seen or done in slices.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sundown_core::provider::{
+    ChangedFolder, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError, Spot,
+    StoreRead,
+};
+use sundown_protocol::Code;
+use sundown_protocol::folder::Marks;
+
+use super::folders::{Dir, Standing};
+use super::names::{self, Flags};
+use crate::{MailboxSupport, Result, SLICE, StoreReader, fault};
+
+/// How many rows are read at once.
+pub(super) const PAGE: u32 = 256;
+
+/// Why work on a mailbox ends.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The mailbox is to rest, or its session has ended.
+    Told,
+    /// The Maildir is not at its path.
+    Lost(Standing),
+    /// The store or the file system fails.
+    Failed(ProviderError),
+}
+
+impl From<ProviderError> for Halt {
+    fn from(error: ProviderError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Halt {
+    /// That a path could not be used.
+    pub(super) fn at(path: &Path, error: &std::io::Error) -> Self {
+        Self::Failed(fault::io(path, error))
+    }
+}
+
+/// Says whether work is to go on. It ends when the number is another one than at the beginning.
+#[derive(Debug, Clone)]
+pub(super) struct Leave {
+    epoch: Arc<AtomicU64>,
+    begun: u64,
+}
+
+impl Leave {
+    pub(super) fn of(epoch: &Arc<AtomicU64>) -> Self {
+        Self { epoch: Arc::clone(epoch), begun: epoch.load(Ordering::SeqCst) }
+    }
+
+    pub(super) fn go_on(&self) -> std::result::Result<(), Halt> {
+        if self.epoch.load(Ordering::SeqCst) == self.begun { Ok(()) } else { Err(Halt::Told) }
+    }
+}
+
+/// The store's side of a mailbox.
+pub(super) struct Book {
+    support: Arc<dyn MailboxSupport>,
+    store: u32,
+    reader: Box<dyn StoreReader>,
+    mailbox: PathBuf,
+    leave: Leave,
+    waiting: Vec<MirrorChange>,
+}
+
+impl Book {
+    pub(super) fn open(
+        support: &Arc<dyn MailboxSupport>,
+        store: u32,
+        mailbox: &Path,
+        leave: Leave,
+    ) -> Result<Self> {
+        let (support, reader) = (Arc::clone(support), support.store(store)?);
+        Ok(Self { support, store, reader, mailbox: mailbox.to_owned(), leave, waiting: Vec::new() })
+    }
+
+    /// The present part of the work may go on.
+    pub(super) fn go_on(&self) -> std::result::Result<(), Halt> {
+        self.leave.go_on()
+    }
+
+    /// Notes a change. A full slice is written at once.
+    pub(super) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
+        self.waiting.push(change);
+        if self.waiting.len() >= SLICE { self.write() } else { Ok(()) }
+    }
+
+    /// Notes changes of which the store must not hear one without the others.
+    pub(super) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
+        if self.waiting.len() + changes.len() > SLICE {
+            self.write()?;
+        }
+        self.waiting.extend(changes);
+        Ok(())
+    }
+
+    /// Writes the changes that were noted.
+    pub(super) fn write(&mut self) -> std::result::Result<(), Halt> {
+        self.go_on()?;
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let changes = std::mem::take(&mut self.waiting);
+        let mirror = Mirror { mailbox: self.mailbox.clone(), changes };
+        Ok(self.support.mirror(self.store, mirror)?)
+    }
+
+    fn ask(&mut self, question: &StoreRead) -> Result<ProviderAnswer> {
+        let answer = self.reader.read(question)?;
+        question.expects().check(&answer, Known::default()).map_err(|wrong| {
+            let text = format!("the store gave a wrong answer to the mailbox: {wrong}");
+            ProviderError::new(Code::E_CALL_FAILED, text)
+        })?;
+        Ok(answer)
+    }
+
+    /// What lies in a directory, in the order of the names behind this one; and whether there is more.
+    pub(super) fn rows(&mut self, dir: &Dir, after: &str, limit: u32) -> Result<Rows> {
+        let (mailbox, after) = (self.mailbox.clone(), after.to_owned());
+        let question = StoreRead::Mirrored { mailbox, dir: dir.text(), after, limit };
+        match self.ask(&question)? {
+            ProviderAnswer::Spots { rows, more } => Ok(Rows { rows, more }),
+            _ => Ok(Rows::default()),
+        }
+    }
+
+    /// Calls a function with everything that lies in a directory.
+    pub(super) fn each_row(
+        &mut self,
+        dir: &Dir,
+        mut see: impl FnMut(&mut Self, &str, Marks) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<(), Halt> {
+        let mut after = String::new();
+        loop {
+            self.go_on()?;
+            let page = self.rows(dir, &after, PAGE)?;
+            for (name, marks) in &page.rows {
+                see(self, name, *marks)?;
+            }
+            match page.rows.last() {
+                Some((last, _)) if page.more => after.clone_from(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The marks that the message with a base name was last seen with.
+    pub(super) fn marks_of(&mut self, dir: &Dir, name: &str) -> Result<Option<Marks>> {
+        let mut after = just_before(name);
+        loop {
+            let page = self.rows(dir, &after, 4)?;
+            match page.rows.iter().find(|(found, _)| found.as_str() >= name) {
+                Some((found, marks)) => return Ok((found == name).then_some(*marks)),
+                None => match page.rows.last() {
+                    Some((last, _)) if page.more => after.clone_from(last),
+                    _ => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// Whether the Maildir has been looked at as a whole before.
+    pub(super) fn has_passed(&mut self) -> Result<bool> {
+        let mailbox = self.mailbox.clone();
+        let answer = self.ask(&StoreRead::Directories { mailbox, after: None, limit: 1 })?;
+        Ok(matches!(answer, ProviderAnswer::Directories { passed: true, .. }))
+    }
+
+    /// The directories in which something lies.
+    pub(super) fn dirs(&mut self) -> Result<Vec<Dir>> {
+        let (mut dirs, mut after) = (Vec::new(), None);
+        loop {
+            let mailbox = self.mailbox.clone();
+            let question = StoreRead::Directories { mailbox, after: after.clone(), limit: PAGE };
+            let ProviderAnswer::Directories { dirs: found, more, .. } = self.ask(&question)? else {
+                return Ok(dirs);
+            };
+            dirs.extend(found.iter().filter_map(|dir| Dir::parse(dir)));
+            match found.last() {
+                Some(last) if more => after = Some(last.clone()),
+                _ => return Ok(dirs),
+            }
+        }
+    }
+
+    /// Directories whose folders have another name in the store, or were removed there.
+    pub(super) fn changed_folders(&mut self) -> Result<Vec<ChangedFolder>> {
+        let question = StoreRead::ChangedFolders { mailbox: self.mailbox.clone(), limit: PAGE };
+        match self.ask(&question)? {
+            ProviderAnswer::ChangedFolders(rows) => Ok(rows),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes that the Maildir does not have yet, and the cursor to go on.
+    pub(super) fn pending(&mut self, after: u64) -> Result<(Vec<Pending>, Option<u64>)> {
+        let limit = SLICE as u32;
+        let question = StoreRead::Pending { mailbox: self.mailbox.clone(), after, limit };
+        match self.ask(&question)? {
+            ProviderAnswer::Pending { rows, next } => Ok((rows, next)),
+            _ => Ok((Vec::new(), None)),
+        }
+    }
+
+    /// The bytes of a message.
+    pub(super) fn open_message(
+        &mut self,
+        record: u128,
+    ) -> Result<Box<dyn std::io::Read + Send + '_>> {
+        self.reader.open(record)
+    }
+}
+
+/// A page of what lies in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) rows: Vec<(String, Marks)>,
+    pub(super) more: bool,
+}
+
+/// A text that is in front of this one, and behind almost every other that is in front of it.
+fn just_before(name: &str) -> String {
+    let mut before = name.to_owned();
+    let Some(last) = before.pop() else { return before };
+    if let Some(smaller) = (0..u32::from(last)).rev().find_map(char::from_u32) {
+        before.push(smaller);
+        before.push(char::MAX);
+    }
+    before
+}
+
+/// Where a message lies, as the store names it.
+pub(super) fn spot(dir: &Dir, base: &[u8]) -> Spot {
+    Spot { dir: dir.text(), name: names::escape(base) }
+}
+
+/// Each flag of a Maildir and the mark that it is.
+const MARKS: [(Flags, Marks); 6] = [
+    (Flags::DRAFT, Marks::DRAFT),
+    (Flags::FLAGGED, Marks::FLAGGED),
+    (Flags::FORWARDED, Marks::FORWARDED),
+    (Flags::ANSWERED, Marks::ANSWERED),
+    (Flags::READ, Marks::READ),
+    (Flags::TRASHED, Marks::DELETED),
+];
+
+pub(super) fn marks(flags: Flags) -> Marks {
+    let set = MARKS.into_iter().filter(|(flag, _)| flags.contains(*flag));
+    Marks(set.fold(0, |all, (_, mark)| all | mark.0))
+}
+
+pub(super) fn flags(marks: Marks) -> Flags {
+    let set = MARKS.into_iter().filter(|(_, mark)| marks.contains(*mark));
+    set.fold(Flags::NONE, |all, (flag, _)| all.with(flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_marks() {
+        for bits in 0..64 {
+            assert_eq!(flags(marks(Flags::from_bits(bits))), Flags::from_bits(bits));
+            assert_eq!(marks(flags(Marks(bits.into()))), Marks(bits.into()));
+        }
+        assert_eq!(marks(Flags::TRASHED), Marks::DELETED);
+        assert_eq!(marks(Flags::READ.with(Flags::ANSWERED)).0, Marks::READ.0 | Marks::ANSWERED.0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_just_before_is_before(name in "\\PC{1,8}", other in "\\PC{0,8}") {
+            let before = just_before(&name);
+            prop_assert!(before < name);
+            prop_assert!(other >= name || other <= before || other.starts_with(&before));
+        }
+    }
+}

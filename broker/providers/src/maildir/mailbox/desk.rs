@@ -1,0 +1,198 @@
+//! One thread for one Maildir in one store, however many sessions show it.
+//!
+//! A session's mailbox joins the desk of its Maildir when it is first to watch. The thread watches as long as one of them is to watch, and
+//! ends when the last has left: what it writes into the store is told to all sessions of that store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+
+use sundown_core::provider::{Mirror, ProviderError};
+use sundown_protocol::Code;
+
+use super::worker::{Orders, Settings, Worker};
+use crate::{MailboxSupport, Reply, Result, StoreReader};
+
+/// The desks of a broker.
+#[derive(Default)]
+pub struct Desks(Mutex<Vec<(Settings, u32, Weak<Desk>)>>);
+
+impl Desks {
+    /// The desk of a Maildir in a store. The first to ask has it made.
+    pub(super) fn join(
+        &self,
+        settings: &Settings,
+        store: u32,
+        support: &Arc<dyn MailboxSupport>,
+    ) -> Result<Seat> {
+        let mut desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.retain(|(_, _, desk)| desk.strong_count() > 0);
+        let is_it =
+            |(of, number, _): &&(Settings, u32, Weak<Desk>)| of == settings && *number == store;
+        let known = desks.iter().find(is_it).and_then(|(_, _, desk)| desk.upgrade());
+        if let Some(seat) = known.and_then(|desk| desk.seat(support)) {
+            return Ok(seat);
+        }
+        let desk = Arc::new(Desk::new(store));
+        let seat = desk.seat(support).expect("nobody has left it");
+        desk.begin(settings)?;
+        desks.retain(|(of, number, _)| of != settings || *number != store);
+        desks.push((settings.clone(), store, Arc::downgrade(&desk)));
+        Ok(seat)
+    }
+}
+
+/// A Maildir that sessions of one store show.
+pub(super) struct Desk {
+    store: u32,
+    orders: Arc<Orders>,
+    members: Arc<Mutex<Members>>,
+}
+
+/// The mailboxes of sessions.
+#[derive(Default)]
+struct Members {
+    all: BTreeMap<u64, Member>,
+    made: u64,
+    /// What was said last.
+    said: Option<Result<()>>,
+    /// The last has left, and the thread ends.
+    over: bool,
+}
+
+struct Member {
+    support: Arc<dyn MailboxSupport>,
+    watches: bool,
+}
+
+impl Members {
+    fn watch(&self) -> bool {
+        self.all.values().any(|member| member.watches)
+    }
+}
+
+/// What the thread uses: the store by any of the mailboxes, and what it says goes to all of them.
+struct ByMembers(Arc<Mutex<Members>>);
+
+fn lock(members: &Mutex<Members>) -> MutexGuard<'_, Members> {
+    members.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ByMembers {
+    fn any(&self) -> Result<Arc<dyn MailboxSupport>> {
+        let members = lock(&self.0);
+        let first = members.all.values().next().map(|member| Arc::clone(&member.support));
+        first.ok_or_else(|| {
+            ProviderError::new(Code::E_NOT_INITIALIZED, "no session is logged on to the mailbox")
+        })
+    }
+}
+
+impl MailboxSupport for ByMembers {
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>> {
+        self.any()?.store(uid)
+    }
+
+    fn mirror(&self, uid: u32, mirror: Mirror) -> Result<()> {
+        self.any()?.mirror(uid, mirror)
+    }
+
+    fn say(&self, said: Result<()>) {
+        let mut members = lock(&self.0);
+        for member in members.all.values() {
+            member.support.say(said.clone());
+        }
+        members.said = Some(said);
+    }
+}
+
+impl Desk {
+    fn new(store: u32) -> Self {
+        Self { store, orders: Arc::default(), members: Arc::default() }
+    }
+
+    fn begin(&self, settings: &Settings) -> Result<()> {
+        let support: Arc<dyn MailboxSupport> = Arc::new(ByMembers(Arc::clone(&self.members)));
+        let (settings, orders) = (settings.clone(), Arc::clone(&self.orders));
+        let worker = Worker { settings, support, orders, home: None };
+        let begun = thread::Builder::new().name("maildir".into()).spawn(move || worker.run());
+        begun.map(drop).map_err(|error| {
+            let text = format!("the mailbox's thread cannot be started ({error})");
+            ProviderError::new(Code::E_NOT_ENOUGH_MEMORY, text)
+        })
+    }
+
+    /// A seat, unless the last has left.
+    fn seat(self: &Arc<Self>, support: &Arc<dyn MailboxSupport>) -> Option<Seat> {
+        let mut members = lock(&self.members);
+        if members.over {
+            return None;
+        }
+        members.made += 1;
+        let id = members.made;
+        members.all.insert(id, Member { support: Arc::clone(support), watches: false });
+        Some(Seat { id, desk: Arc::clone(self) })
+    }
+}
+
+/// A session's mailbox at a desk. It leaves when this is dropped.
+pub(super) struct Seat {
+    id: u64,
+    desk: Arc<Desk>,
+}
+
+impl Seat {
+    pub(super) fn is_of(&self, store: u32) -> bool {
+        self.desk.store == store
+    }
+
+    /// Has the thread watch, if it does not yet. A mailbox that joins others hears what was said last.
+    pub(super) fn watch(&self) {
+        let mut members = lock(&self.desk.members);
+        let before = members.watch();
+        let said = members.said.clone();
+        let Some(member) = members.all.get_mut(&self.id) else { return };
+        member.watches = true;
+        if !before {
+            self.desk.orders.watch(self.desk.store);
+        } else if let Some(said) = said {
+            member.support.say(said);
+        }
+    }
+
+    /// The thread rests when nobody wants it to watch.
+    pub(super) fn rest(&self) {
+        let mut members = lock(&self.desk.members);
+        let before = members.watch();
+        if let Some(member) = members.all.get_mut(&self.id) {
+            member.watches = false;
+        }
+        let rests = before && !members.watch();
+        drop(members);
+        if rests {
+            self.desk.orders.rest();
+        }
+    }
+
+    pub(super) fn changed(&self, reply: Reply<()>) {
+        self.desk.orders.changed(reply);
+    }
+
+    pub(super) fn look(&self, reply: Reply<()>) {
+        self.desk.orders.look(reply);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.rest();
+        let mut members = lock(&self.desk.members);
+        members.all.remove(&self.id);
+        members.over = members.all.is_empty();
+        let over = members.over;
+        drop(members);
+        if over {
+            self.desk.orders.end();
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! The thread of a mailbox: it watches a Maildir, carries out what is pending, and tries again later what fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sundown_core::address::Pattern;
+use sundown_core::provider::{ChangedFolder, MirrorChange, ProviderError};
+use sundown_protocol::Code;
+
+use super::act::Try;
+use super::book::{Book, Halt, Leave};
+use super::folders::{Dir, Root, Standing};
+use super::pass::{Memory, Pass};
+use super::pending::Carrier;
+use super::shelf::{Shelf, Shown};
+use super::watch::{Changed, Names, Seen, Waker, Watcher};
+use super::{directory_id, tree};
+use crate::files::FileId;
+use crate::{MailboxSupport, Reply, fault};
+
+/// How soon a Maildir is tried again that cannot be used.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// How soon changes are tried again that could not be carried out.
+const RETRY_CHANGES: Duration = Duration::from_secs(60);
+
+/// What a mailbox is configured to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) path: PathBuf,
+    pub(super) shown: Shown,
+    pub(super) own: Vec<Pattern>,
+}
+
+/// Those who wait for an answer.
+#[derive(Default)]
+struct Waiting {
+    /// For pending changes to be carried out.
+    changed: Vec<Reply<()>>,
+    /// For a look at everything.
+    looks: Vec<Reply<()>>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.looks.is_empty()
+    }
+
+    /// Takes over those who came later.
+    fn take(&mut self, later: &mut Self) {
+        self.changed.append(&mut later.changed);
+        self.looks.append(&mut later.looks);
+    }
+
+    fn answer(&mut self, told: &Result<(), ProviderError>) {
+        answer(&mut self.changed, told);
+        answer(&mut self.looks, told);
+    }
+}
+
+fn answer(replies: &mut Vec<Reply<()>>, told: &Result<(), ProviderError>) {
+    for reply in replies.drain(..) {
+        reply.send(told.clone());
+    }
+}
+
+/// What the thread is asked for.
+#[derive(Default)]
+struct Asked {
+    /// The store to mirror into, while the mailbox is to watch.
+    watch: Option<u32>,
+    /// The store that was mirrored into last.
+    store: Option<u32>,
+    end: bool,
+    waiting: Waiting,
+    /// Ends the wait for changes of the Maildir.
+    waker: Option<Waker>,
+}
+
+/// What other threads ask a mailbox's thread for. Nobody waits for that thread.
+#[derive(Default)]
+pub(super) struct Orders {
+    asked: Mutex<Asked>,
+    news: Condvar,
+    /// Another number ends what the thread is doing.
+    epoch: Arc<AtomicU64>,
+}
+
+impl Orders {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, asked: &Asked) {
+        self.news.notify_all();
+        if let Some(waker) = &asked.waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn watch(&self, store: u32) {
+        let mut asked = self.lock();
+        (asked.watch, asked.store) = (Some(store), Some(store));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.tell(&asked);
+    }
+
+    /// Ends the watch. What was pending before is still carried out.
+    pub(super) fn rest(&self) {
+        let mut looks = {
+            let mut asked = self.lock();
+            asked.watch = None;
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.tell(&asked);
+            std::mem::take(&mut asked.waiting.looks)
+        };
+        answer(&mut looks, &Ok(()));
+    }
+
+    pub(super) fn end(&self) {
+        let mut waiting = {
+            let mut asked = self.lock();
+            (asked.watch, asked.end) = (None, true);
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.tell(&asked);
+            std::mem::take(&mut asked.waiting)
+        };
+        // What is pending stays in the store: it cannot be carried out now.
+        waiting.answer(&Ok(()));
+    }
+
+    pub(super) fn changed(&self, reply: Reply<()>) {
+        let mut asked = self.lock();
+        // A mailbox that has never watched has nothing that could be pending.
+        if asked.end || asked.store.is_none() {
+            drop(asked);
+            return reply.send(Ok(()));
+        }
+        asked.waiting.changed.push(reply);
+        self.tell(&asked);
+    }
+
+    pub(super) fn look(&self, reply: Reply<()>) {
+        let mut asked = self.lock();
+        if asked.end {
+            let text = "the mailbox is logged off";
+            drop(asked);
+            return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
+        }
+        asked.waiting.looks.push(reply);
+        self.tell(&asked);
+    }
+
+    /// Waits for something to do: a store to mirror into, or a look while the mailbox rests. Nothing when it ends.
+    fn next(&self) -> Option<Order> {
+        let mut asked = self.lock();
+        loop {
+            if asked.end {
+                return None;
+            }
+            let leave = Leave::of(&self.epoch);
+            if let Some(store) = asked.watch {
+                return Some(Order::Watch(store, leave));
+            }
+            if let Some(store) = asked.store
+                && !asked.waiting.changed.is_empty()
+            {
+                let changed = std::mem::take(&mut asked.waiting.changed);
+                return Some(Order::CarryOut(store, leave, changed));
+            }
+            if !asked.waiting.looks.is_empty() {
+                return Some(Order::Look(std::mem::take(&mut asked.waiting.looks)));
+            }
+            asked = self.news.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for the time of another try, or until somebody asks for something.
+    fn pause(&self, time: Duration, leave: &Leave) {
+        let asked = self.lock();
+        let is_quiet = |asked: &mut Asked| leave.go_on().is_ok() && asked.waiting.is_empty();
+        let _ = self.news.wait_timeout_while(asked, time, is_quiet);
+    }
+}
+
+/// What a thread does next.
+enum Order {
+    Watch(u32, Leave),
+    /// While the mailbox rests.
+    CarryOut(u32, Leave, Vec<Reply<()>>),
+    /// While the mailbox rests.
+    Look(Vec<Reply<()>>),
+}
+
+/// The thread of a mailbox.
+pub(super) struct Worker {
+    pub(super) settings: Settings,
+    pub(super) support: Arc<dyn MailboxSupport>,
+    pub(super) orders: Arc<Orders>,
+    /// The directory that was watched since the logon.
+    pub(super) home: Option<Home>,
+}
+
+/// Which directory a Maildir is: another one at its path is not the same Maildir, unless it has the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Home {
+    file: FileId,
+    id: Option<String>,
+}
+
+impl Worker {
+    /// Works until the mailbox is logged off.
+    pub(super) fn run(mut self) {
+        while let Some(order) = self.orders.next() {
+            match order {
+                Order::Watch(store, leave) => self.watch(store, &leave),
+                Order::CarryOut(store, leave, changed) => self.carry_out(store, &leave, changed),
+                Order::Look(mut looks) => answer(&mut looks, &self.try_out()),
+            }
+        }
+    }
+
+    /// Whether the Maildir can be used, while nothing else is done.
+    pub(super) fn try_out(&mut self) -> Result<(), ProviderError> {
+        let root = self.open()?;
+        let folders = root.folders().map_err(|error| fault::io(&self.settings.path, &error))?;
+        for found in folders.found {
+            let folder = root.folder(&found.dir);
+            let read = folder.and_then(|folder| super::scan::Listing::read(&folder));
+            read.map_err(|error| fault::io(&root.path_of(&found.dir), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Carries out what is pending, and nothing else.
+    fn carry_out(&mut self, store: u32, leave: &Leave, mut changed: Vec<Reply<()>>) {
+        let mut memory = None;
+        let carried = self.open().map_err(Halt::Failed).and_then(|root| {
+            let book = Book::open(&self.support, store, &self.settings.path, leave.clone())?;
+            Watch::begin(&self.settings, root, book, &mut memory)?.carry_out()
+        });
+        match carried {
+            // It is to watch again, and does it then.
+            Err(Halt::Told) => self.put_back(Waiting { changed, looks: Vec::new() }),
+            Ok(None) => answer(&mut changed, &Ok(())),
+            Ok(Some(error)) | Err(Halt::Failed(error)) => answer(&mut changed, &Err(error)),
+            Err(Halt::Lost(standing)) => {
+                answer(&mut changed, &Err(lost(&self.settings.path, standing)));
+            }
+        }
+    }
+
+    /// Leaves those who wait to what the mailbox does next.
+    fn put_back(&self, mut held: Waiting) {
+        let mut asked = self.orders.lock();
+        if !asked.end {
+            return asked.waiting.take(&mut held);
+        }
+        drop(asked);
+        held.answer(&Ok(()));
+    }
+
+    /// Opens the Maildir.
+    fn open(&mut self) -> Result<Root, ProviderError> {
+        let path = &self.settings.path;
+        let root = Root::open(path).map_err(|error| fault::io(path, &error))?;
+        if !root.is_maildir().map_err(|error| fault::io(path, &error))? {
+            let text = format!(
+                "{}: it is no Maildir, because it has neither \"cur\" nor \"new\"; check the path, and whether its file system is mounted",
+                path.display()
+            );
+            return Err(ProviderError::new(Code::E_DISK_ERROR, text));
+        }
+        let file = FileId::of(root.fd()).map_err(|error| fault::io(path, &error))?;
+        let home = Home { file, id: directory_id(path).ok() };
+        match &self.home {
+            Some(known)
+                if known.file != home.file && (known.id.is_none() || known.id != home.id) =>
+            {
+                let text = format!(
+                    "{}: another directory is in the place of the Maildir; put the Maildir back, or log on anew to use this one",
+                    path.display()
+                );
+                Err(ProviderError::new(Code::E_DISK_ERROR, text))
+            }
+            _ => {
+                self.home = Some(home);
+                Ok(root)
+            }
+        }
+    }
+
+    /// Watches, and tries again what fails, until the mailbox is to do something else.
+    fn watch(&mut self, store: u32, leave: &Leave) {
+        let mut memory = None;
+        let mut said = None;
+        let (mut held, mut was_lost) = (Waiting::default(), false);
+        while leave.go_on().is_ok() {
+            let error = match self.attempt((store, leave), &mut memory, &mut said, &mut held) {
+                Halt::Told => {
+                    break;
+                }
+                // It may be there again, or another one that is the same Maildir.
+                Halt::Lost(_) if !was_lost => {
+                    was_lost = true;
+                    self.orders.lock().waker = None;
+                    continue;
+                }
+                Halt::Lost(standing) => lost(&self.settings.path, standing),
+                Halt::Failed(error) => error,
+            };
+            was_lost = false;
+            self.orders.lock().waker = None;
+            held.take(&mut self.orders.lock().waiting);
+            self.say(&mut said, Err(error.clone()));
+            held.answer(&Err(error));
+            self.orders.pause(RETRY, leave);
+        }
+        self.orders.lock().waker = None;
+        self.put_back(held);
+    }
+
+    /// Says how the mailbox is, if that is another thing than before.
+    fn say(&self, said: &mut Option<Result<(), ProviderError>>, now: Result<(), ProviderError>) {
+        if said.as_ref() != Some(&now) {
+            self.support.say(now.clone());
+            *said = Some(now);
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        (store, leave): (u32, &Leave),
+        memory: &mut Option<Memory>,
+        said: &mut Option<Result<(), ProviderError>>,
+        held: &mut Waiting,
+    ) -> Halt {
+        match self.attempt_or((store, leave), memory, said, held) {
+            Ok(never) => match never {},
+            Err(halt) => halt,
+        }
+    }
+
+    fn attempt_or(
+        &mut self,
+        (store, leave): (u32, &Leave),
+        memory: &mut Option<Memory>,
+        said: &mut Option<Result<(), ProviderError>>,
+        held: &mut Waiting,
+    ) -> Result<std::convert::Infallible, Halt> {
+        let root = self.open()?;
+        let book = Book::open(&self.support, store, &self.settings.path, leave.clone())?;
+        let mut watch = Watch::begin(&self.settings, root, book, memory)?;
+        self.orders.lock().waker = Some(watch.watcher.waker());
+        let mut retry = None;
+        let mut first = true;
+        loop {
+            leave.go_on()?;
+            held.take(&mut self.orders.lock().waiting);
+            let is_look = first || !held.looks.is_empty();
+            let is_due = retry.is_some_and(|at| Instant::now() >= at);
+            if is_look || is_due || !held.changed.is_empty() {
+                let failed = watch.carry_out()?;
+                retry = failed.as_ref().map(|_| Instant::now() + RETRY_CHANGES);
+                let outcome = failed.map_or(Ok(()), Err);
+                answer(&mut held.changed, &outcome);
+                if is_look {
+                    watch.everything()?;
+                }
+                self.say(said, outcome);
+                answer(&mut held.looks, &Ok(()));
+            }
+            first = false;
+            let most = retry.map(|at: Instant| at.saturating_duration_since(Instant::now()));
+            let seen = watch.wait(most)?;
+            watch.handle(seen)?;
+        }
+    }
+}
+
+/// What is said of a Maildir that is not at its path.
+fn lost(path: &std::path::Path, standing: Standing) -> ProviderError {
+    let what = match standing {
+        Standing::Replaced => {
+            "another directory is in the place of the Maildir, or its file system was unmounted"
+        }
+        Standing::Removed | Standing::There => "the Maildir was removed or renamed",
+    };
+    let text = format!(
+        "{}: {what}; its messages stay in the store as they were, put the Maildir back",
+        path.display()
+    );
+    ProviderError::new(Code::E_DISK_ERROR, text)
+}
+
+/// A Maildir that is watched.
+pub(super) struct Watch<'a> {
+    root: Root,
+    watcher: Watcher,
+    book: Book,
+    memory: &'a mut Memory,
+    shelf: Shelf,
+    attempt: Try,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins to watch. What was changed before is seen by [`everything`](Self::everything).
+    pub(super) fn begin(
+        settings: &Settings,
+        root: Root,
+        mut book: Book,
+        memory: &'a mut Option<Memory>,
+    ) -> Result<Self, Halt> {
+        let watcher = Watcher::new(&root).map_err(|error| Halt::at(root.path(), &error))?;
+        if memory.is_none() {
+            let made = Memory::new(settings.own.clone());
+            *memory = Some(made.map_err(|error| Halt::at(root.path(), &error))?);
+        }
+        let memory = memory.as_mut().expect("it was made just before");
+        if let Err(error) = tree::finish_removals(&root) {
+            let path = root.path().display();
+            tracing::warn!(%path, %error, "a removal of a folder that was cut off is not finished");
+        }
+        if book.has_passed()? {
+            memory.store_knows();
+        }
+        let shelf = Shelf::new(settings.shown);
+        Ok(Self { root, watcher, book, memory, shelf, attempt: Try::Again })
+    }
+
+    /// Carries out what is pending in the store. The first error of a change that could not be carried out.
+    pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
+        if self.shelf.dirs().is_empty() {
+            self.look_at_folders()?;
+        }
+        let refolded = self.change_folders()?;
+        let attempt = self.attempt;
+        // Until it is known how this ends, a further try must look for what this one has made.
+        self.attempt = Try::Again;
+        let Self { root, book, shelf, .. } = self;
+        let failed = Carrier { root, book, shelf, files: None }.carry_out(attempt)?;
+        if failed.is_none() {
+            self.attempt = Try::First;
+        }
+        Ok(refolded.or(failed))
+    }
+
+    /// Renames and removes the directories of folders that have another name in the store, or were removed there. One that cannot be,
+    /// because of what is in the Maildir, keeps its name, and the folder has that name again; where the system fails it is tried again.
+    /// The first error.
+    fn change_folders(&mut self) -> Result<Option<ProviderError>, Halt> {
+        let (mut failed, mut some) = (None, false);
+        let mut later = BTreeSet::new();
+        loop {
+            let mut changed = self.book.changed_folders()?;
+            changed.retain(|folder| !later.contains(&folder.dir));
+            if changed.is_empty() {
+                break;
+            }
+            some = true;
+            for ChangedFolder { dir: text, wanted } in changed {
+                self.book.go_on()?;
+                let done = Dir::parse(&text).map(|dir| match &wanted {
+                    Some(path) => tree::rename(&self.root, &dir, path)
+                        .map(|to| MirrorChange::FolderMoved { from: text.clone(), to: to.text() }),
+                    None => tree::remove(&self.root, &dir)
+                        .map(|_| MirrorChange::FolderGone { dir: text.clone() }),
+                });
+                let change = match done {
+                    Some(Ok(change)) => change,
+                    // Another program has removed it.
+                    Some(Err(tree::TreeError::Missing(_))) => {
+                        MirrorChange::FolderKept { dir: text }
+                    }
+                    Some(Err(tree::TreeError::Io(error))) => {
+                        let path = self.root.path().display();
+                        tracing::warn!(%path, dir = text, %error, "a folder is not renamed or removed in the Maildir yet");
+                        let said =
+                            format!("the folder {text} is not as in the session yet: {error}");
+                        failed.get_or_insert(ProviderError::new(fault::words(&error).0, said));
+                        later.insert(text);
+                        continue;
+                    }
+                    Some(Err(error)) => {
+                        let path = self.root.path().display();
+                        tracing::warn!(%path, dir = text, %error, "a folder stays as it is in the Maildir");
+                        let said = format!("the folder {text} stays as it is: {error}");
+                        failed.get_or_insert(ProviderError::new(Code::E_NO_ACCESS, said));
+                        MirrorChange::FolderKept { dir: text }
+                    }
+                    None => MirrorChange::FolderKept { dir: text },
+                };
+                self.book.say_all(vec![change])?;
+                self.book.write()?;
+            }
+        }
+        if some {
+            self.shelf.forget();
+            self.look_at_folders()?;
+        }
+        Ok(failed)
+    }
+
+    /// Looks at all folders and messages, also at those that the store has and the Maildir has not.
+    pub(super) fn everything(&mut self) -> Result<(), Halt> {
+        self.look_at_folders()?;
+        let known = self.book.dirs()?;
+        let gone: BTreeSet<Dir> = known.into_iter().filter(|dir| !self.shelf.has(dir)).collect();
+        let mut dirs = self.shelf.dirs();
+        dirs.extend(gone.iter().cloned());
+        self.pass(&gone).over(&dirs)?;
+        self.say_gone(gone)?;
+        self.book.say(MirrorChange::Passed)?;
+        self.book.write()
+    }
+
+    /// Lists the folders and watches them. Those that are watched from now on, and those that are gone.
+    fn look_at_folders(&mut self) -> Result<(Vec<Dir>, Vec<Dir>), Halt> {
+        let gone = self.shelf.look(&self.root, &mut self.book)?;
+        let fresh = self.watcher.watch(&self.root, &self.shelf.dirs());
+        Ok((fresh, gone))
+    }
+
+    fn pass<'p>(&'p mut self, gone: &'p BTreeSet<Dir>) -> Pass<'p> {
+        Pass { root: &self.root, book: &mut self.book, memory: self.memory, gone }
+    }
+
+    fn say_gone(&mut self, gone: BTreeSet<Dir>) -> Result<(), Halt> {
+        for dir in gone.into_iter().rev() {
+            self.book.say(MirrorChange::FolderGone { dir: dir.text() })?;
+        }
+        self.book.write()
+    }
+
+    #[cfg(test)]
+    pub(super) fn attempt(&self) -> Try {
+        self.attempt
+    }
+
+    /// Waits until something may have changed, but no longer than a time.
+    pub(super) fn wait(&mut self, most: Option<Duration>) -> Result<Seen, Halt> {
+        self.watcher.wait(&self.root, most).map_err(|error| Halt::at(self.root.path(), &error))
+    }
+
+    /// What may have changed by now.
+    #[cfg(test)]
+    pub(super) fn look(&mut self) -> Result<Seen, Halt> {
+        self.watcher
+            .look(&self.root, Instant::now())
+            .map_err(|error| Halt::at(self.root.path(), &error))
+    }
+
+    /// Looks at what may have changed.
+    pub(super) fn handle(&mut self, mut seen: Seen) -> Result<(), Halt> {
+        if seen.is_quiet() {
+            return Ok(());
+        }
+        // The kernel tells of a move in two parts.
+        let more = self.watcher.look(&self.root, Instant::now());
+        seen.merge(more.map_err(|error| Halt::at(self.root.path(), &error))?);
+        if let Some(standing) = seen.lost {
+            return Err(Halt::Lost(standing));
+        }
+        if seen.everything {
+            return self.everything();
+        }
+        let (mut whole, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        if seen.folders {
+            let (fresh, lost) = self.look_at_folders()?;
+            whole.extend(fresh);
+            gone.extend(lost);
+        }
+        let mut names: BTreeMap<Dir, Names> = BTreeMap::new();
+        for (dir, changed) in seen.changed {
+            match changed {
+                // Of a folder that is gone or not shown.
+                _ if !self.shelf.has(&dir) => {}
+                Changed::All => _ = whole.insert(dir),
+                Changed::Names(changed) => _ = names.insert(dir, changed),
+            }
+        }
+        if whole.is_empty() && gone.is_empty() {
+            return self.pass(&gone).names(names);
+        }
+        let dirs: BTreeSet<Dir> =
+            whole.into_iter().chain(names.into_keys()).chain(gone.iter().cloned()).collect();
+        self.pass(&gone).over(&dirs.into_iter().collect::<Vec<_>>())?;
+        self.say_gone(gone)
+    }
+}

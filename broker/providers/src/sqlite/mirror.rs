@@ -1,0 +1,599 @@
+//! What a mailbox has seen and done, written into the store.
+//!
+//! What a program changed here and a mailbox does not have yet stays as it is; everything else becomes as the mailbox has it. For
+//! flags this is decided for each mark: the spot has the mark as it was last seen in the mailbox, the row as programs here want it.
+//!
+//! A message that vanished keeps its row, like any that was deleted for good. If a message with its name comes back within a week,
+//! in whatever directory, it is the same message: it was moved by another program, or the mailbox was away.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rusqlite::{OptionalExtension, params};
+use sundown_core::provider::{
+    MessageFacts, Mirror, MirrorChange, News, ProviderAnswer, Spot, StoreChange,
+};
+use sundown_protocol::folder::{Marks, Role};
+use sundown_protocol::notification::FolderChange;
+use sundown_protocol::request::Folder;
+use twox_hash::XxHash3_128;
+
+use super::folders::TOP;
+use super::rows::key;
+use super::schema::{self, GONE, folder_number, role_number};
+use super::spots;
+use super::write::{Answer, Writer, wall};
+use crate::fault::Failure;
+use crate::maildir;
+
+/// With more changes of one kind than this a slice says only that tables are to be read again.
+const MANY: usize = 16;
+
+/// A message that lies in a mailbox.
+struct Lying {
+    seq: u64,
+    record: u128,
+    /// Where programs here want it.
+    folder: Option<Folder>,
+    /// Where the mailbox had it.
+    seen: Option<Folder>,
+    /// As programs here want them; `None` of a message of the queue.
+    marks: Option<Marks>,
+    /// As the mailbox had them.
+    marks_seen: Marks,
+}
+
+impl Writer {
+    pub(super) fn mirror(&mut self, mirror: &Mirror) -> Answer {
+        let mailbox = self.mailbox(&mirror.mailbox)?;
+        let mut changes = Vec::new();
+        for change in &mirror.changes {
+            self.mirror_one((mailbox, &mirror.mailbox), change, &mut changes)?;
+        }
+        Ok(ProviderAnswer::Mirrored(in_few(changes)))
+    }
+
+    /// The number of a mailbox, which the store may see for the first time.
+    fn mailbox(&self, path: &Path) -> rusqlite::Result<i64> {
+        if let Some(number) = spots::number_of(&self.connection, path)? {
+            return Ok(number);
+        }
+        let sql = "INSERT INTO mailbox (path) VALUES (?1)";
+        self.connection.prepare_cached(sql)?.execute([path.as_os_str().as_bytes()])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn mirror_one(
+        &mut self,
+        (mailbox, path): (i64, &Path),
+        change: &MirrorChange,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        match change {
+            MirrorChange::Folder { dir, parent, name, role } => {
+                self.mirror_folder(mailbox, (dir, parent.as_deref()), (name, *role), changes)?;
+            }
+            MirrorChange::FolderMade { folder, dir } => {
+                self.folder_made(mailbox, (*folder, dir))?;
+            }
+            MirrorChange::FolderGone { dir } => self.folder_gone(mailbox, dir, changes)?,
+            MirrorChange::FolderMoved { from, to } => self.folder_moved(mailbox, from, to)?,
+            MirrorChange::Passed => {
+                let sql = "UPDATE mailbox SET passed = 1 WHERE id = ?1";
+                self.connection.prepare_cached(sql)?.execute([mailbox])?;
+            }
+            MirrorChange::FolderKept { dir } => self.folder_kept(mailbox, dir)?,
+            MirrorChange::Found { spot, marks, news, facts } => match self.lying(mailbox, spot)? {
+                Some(lying) => self.seen_at(&lying, spot, (mailbox, *marks), changes)?,
+                None => {
+                    self.found((mailbox, path), (spot, *marks), (*news, facts), changes)?;
+                }
+            },
+            MirrorChange::Marked { spot, marks } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.seen_at(&lying, spot, (mailbox, *marks), changes)?;
+                }
+            }
+            MirrorChange::Moved { from, to, marks } => {
+                // A message that is there already is another one, which has come there before this was said.
+                if self.lying(mailbox, to)?.is_none()
+                    && let Some(lying) = self.lying(mailbox, from)?
+                {
+                    self.seen_at(&lying, to, (mailbox, *marks), changes)?;
+                }
+            }
+            MirrorChange::Vanished { spot } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.vanished(&lying, changes)?;
+                }
+            }
+            MirrorChange::Done { record, spot, marks, wanted } => {
+                self.carried_out(mailbox, (*record, *wanted), (spot.as_ref(), *marks), changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The message that lies at a place, also one that is gone here and not there yet.
+    fn lying(&self, mailbox: i64, spot: &Spot) -> rusqlite::Result<Option<Lying>> {
+        let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks FROM spot
+                   JOIN message ON message.seq = spot.message
+                   WHERE mailbox = ?1 AND dir = ?2 AND name = ?3
+                       AND (message.folder <> 0 OR pending = 1)";
+        let parameters = params![mailbox, spot.dir, spot.name];
+        self.connection.prepare_cached(sql)?.query_row(parameters, lying).optional()
+    }
+
+    /// The folder that a directory is.
+    fn folder_of(&self, mailbox: i64, dir: &str) -> rusqlite::Result<Option<Folder>> {
+        let sql = "SELECT id FROM folder WHERE mailbox = ?1 AND dir = ?2";
+        let parameters = params![mailbox, dir];
+        let number = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(parameters, |row| row.get(0))
+            .optional()?;
+        number.map_or(Ok(None), schema::folder)
+    }
+
+    /// The folder of a message with these marks in that directory. What is marked as deleted is in Deleted.
+    fn place_for(&self, mailbox: i64, dir: &str, marks: Marks) -> Result<Folder, Failure> {
+        if marks.contains(Marks::DELETED) {
+            return Ok(Folder::DELETED);
+        }
+        // A directory that was not announced is the Inbox's: nothing in it is lost from sight.
+        Ok(self.folder_of(mailbox, dir)?.unwrap_or(Folder::INBOX))
+    }
+
+    /// A known message was seen here, with these marks.
+    fn seen_at(
+        &self,
+        lying: &Lying,
+        spot: &Spot,
+        (mailbox, marks): (i64, Marks),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let place = self.place_for(mailbox, &spot.dir, marks)?;
+        let seq = lying.seq;
+        // A message that has vanished may be remembered there; it lies elsewhere or nowhere now.
+        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
+                   WHERE message = ?1";
+        let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place)];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        let Some(folder) = lying.folder else { return Ok(()) };
+        // A mark that differs from the one last seen was changed here, and is pending; the others are as in the mailbox.
+        let here = lying.marks.unwrap_or(Marks::READ).0 & Marks::KNOWN;
+        let own = here ^ lying.marks_seen.0;
+        let merged = (here & own) | (marks.0 & !own);
+        if merged != here {
+            let mut flags = self.flags(seq)?;
+            flags.marks = Marks(merged);
+            self.write_flags(seq, &flags)?;
+        }
+        let moved_here = lying.seen.is_some_and(|seen| seen != folder);
+        if !moved_here && place != folder {
+            let sql = "UPDATE message SET folder = ?2 WHERE seq = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(place)])?;
+            changes.push(StoreChange::Moved { record: lying.record, from: folder, to: place });
+        }
+        if merged != here {
+            let folder = if moved_here { folder } else { place };
+            changes.push(StoreChange::Modified { record: lying.record, folder });
+        }
+        self.tell_mailbox(seq)?;
+        Ok(())
+    }
+
+    /// A message was found that lies nowhere else: it is new, or it comes back.
+    fn found(
+        &mut self,
+        (mailbox, path): (i64, &Path),
+        (spot, marks): (&Spot, Marks),
+        (news, facts): (bool, &MessageFacts),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        if self.was_filed(mailbox, spot, marks, changes)? {
+            return Ok(());
+        }
+        let folder = self.place_for(mailbox, &spot.dir, marks)?;
+        let plain = record_of(path, None, &spot.name);
+        let record = match self.known(plain)? {
+            Some(known) if known.folder.is_none() => {
+                return self.comes_back((known.seq, plain), (mailbox, spot, marks), changes);
+            }
+            // There is one with this name in another directory.
+            Some(_) => record_of(path, Some(&spot.dir), &spot.name),
+            None => plain,
+        };
+        if let Some(known) = self.known(record)? {
+            if known.folder.is_none() {
+                return self.comes_back((known.seq, record), (mailbox, spot, marks), changes);
+            }
+            return Ok(());
+        }
+        let seq = self.take_seq()?;
+        let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
+                       size, received, recovered, flags, date)
+                   VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            seq,
+            key(record),
+            folder_number(folder),
+            facts.subject,
+            facts.from,
+            facts.to,
+            facts.size,
+            facts.received as i64,
+            marks.0,
+            facts.date.map(|date| date as i64),
+        ])?;
+        self.sum_up(seq, record)?;
+        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)";
+        let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        let told = News { from: facts.from.clone(), subject: facts.subject.clone() };
+        let news = (news && folder == Folder::INBOX).then(|| Box::new(told));
+        changes.push(StoreChange::Created { record, folder, news });
+        Ok(())
+    }
+
+    /// Whether a file is a message of the store that the mailbox has filed, and could not say so before it was cut off; or one that
+    /// had vanished.
+    fn was_filed(
+        &self,
+        mailbox: i64,
+        spot: &Spot,
+        marks: Marks,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<bool, Failure> {
+        let Some(record) = maildir::filed_as(&spot.name) else { return Ok(false) };
+        let Some(known) = self.known(record)? else { return Ok(false) };
+        if known.folder.is_none() {
+            let sql = "SELECT 1 FROM spot WHERE message = ?1 AND mailbox = ?2 AND pending IS NULL";
+            let vanished =
+                self.connection.prepare_cached(sql)?.exists(params![known.seq, mailbox])?;
+            if vanished {
+                self.comes_back((known.seq, record), (mailbox, spot, marks), changes)?;
+            }
+            return Ok(vanished);
+        }
+        let place = self.place_for(mailbox, &spot.dir, marks)?;
+        let sql = "UPDATE OR IGNORE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
+                   WHERE message = ?1 AND mailbox = ?6 AND name IS NULL";
+        let parameters =
+            params![known.seq, spot.dir, spot.name, marks.0, folder_number(place), mailbox];
+        if self.connection.prepare_cached(sql)?.execute(parameters)? == 0 {
+            return Ok(false);
+        }
+        self.tell_mailbox(known.seq)?;
+        Ok(true)
+    }
+
+    /// A message that had vanished is here again.
+    fn comes_back(
+        &self,
+        (seq, record): (u64, u128),
+        (mailbox, spot, marks): (i64, &Spot, Marks),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let sql = "SELECT pending FROM spot WHERE message = ?1";
+        let pending: Option<Option<bool>> =
+            self.connection.prepare_cached(sql)?.query_row([seq], |row| row.get(0)).optional()?;
+        if pending == Some(Some(true)) {
+            // It was deleted here, and the mailbox is about to do the same.
+            return Ok(());
+        }
+        let folder = self.place_for(mailbox, &spot.dir, marks)?;
+        let sql = "UPDATE message SET folder = ?2, body = 0, flags = ?3,
+                       final_at = CASE WHEN state IS NOT NULL THEN final_at END WHERE seq = ?1";
+        let parameters = params![seq, folder_number(folder), marks.0];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        self.sum_up(seq, record)?;
+        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)";
+        let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        changes.push(StoreChange::Created { record, folder, news: None });
+        Ok(())
+    }
+
+    /// A message is not in the mailbox any more.
+    fn vanished(&self, lying: &Lying, changes: &mut Vec<StoreChange>) -> rusqlite::Result<()> {
+        let Some(folder) = lying.folder else {
+            // It was deleted here.
+            let sql = "DELETE FROM spot WHERE message = ?1";
+            self.connection.prepare_cached(sql)?.execute([lying.seq])?;
+            return Ok(());
+        };
+        let sql =
+            "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3) WHERE seq = ?1";
+        let parameters = params![lying.seq, GONE, wall() as i64];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        let sql = "UPDATE spot SET pending = NULL WHERE message = ?1";
+        self.connection.prepare_cached(sql)?.execute([lying.seq])?;
+        changes.push(StoreChange::Deleted { record: lying.record, folder });
+        Ok(())
+    }
+
+    /// The mailbox has what was pending. There may be more by now, which stays as programs want it and is pending still.
+    fn carried_out(
+        &self,
+        mailbox: i64,
+        (record, wanted): (u128, Option<(Folder, Marks)>),
+        (spot, marks): (Option<&Spot>, Marks),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let Some(known) = self.known(record)? else { return Ok(()) };
+        let seq = known.seq;
+        let Some(spot) = spot else {
+            // What is not deleted here stays pending: it was moved or flagged after the mailbox looked.
+            if known.folder.is_none() {
+                let sql = "DELETE FROM spot WHERE message = ?1";
+                self.connection.prepare_cached(sql)?.execute([seq])?;
+            }
+            return Ok(());
+        };
+        let place = self.place_for(mailbox, &spot.dir, marks)?;
+        // Another session's mailbox may have taken the file for a new message before this one could say what it is.
+        if let Some(twin) = self.lying(mailbox, spot)?.filter(|twin| twin.seq != seq) {
+            self.vanished(&twin, changes)?;
+        }
+        let sql = "SELECT folder, marks FROM spot WHERE message = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, Marks(row.get(1)?)));
+        let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
+        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
+                   WHERE message = ?1 AND mailbox = ?6";
+        let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place), mailbox];
+        if self.connection.prepare_cached(sql)?.execute(parameters)? == 0 {
+            if known.folder.is_none() {
+                // It was deleted for good while the mailbox filed it, which is to remove it again.
+                let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?6, ?2, ?3, ?4, ?5, 1)";
+                self.connection.prepare_cached(sql)?.execute(parameters)?;
+            }
+            return Ok(());
+        }
+        let Some((folder_before, marks_before)) = before else { return Ok(()) };
+        let (folder_wanted, marks_wanted) = wanted.unzip();
+        // A message that no program has moved is where its mark of deletion says, and one that was moved has the mark of its place.
+        let as_wanted = known.folder.filter(|folder| Some(*folder) == folder_wanted);
+        let unmoved = as_wanted.filter(|folder| folder_before == folder_number(*folder));
+        if let Some(from) = unmoved.filter(|folder| *folder != place) {
+            let sql = "UPDATE message SET folder = ?2 WHERE seq = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(place)])?;
+            changes.push(StoreChange::Moved { record, from, to: place });
+        }
+        let mut flags = self.flags(seq)?;
+        let here = flags.marks.0 & Marks::KNOWN;
+        let looked = marks_wanted.map_or(here, |marks| marks.0 & Marks::KNOWN);
+        // A mark that no program here has changed, neither before the mailbox looked nor since, is as in the mailbox.
+        let mut taken = (marks.0 ^ looked) & !(here ^ looked) & !(looked ^ marks_before.0);
+        if as_wanted.is_none() {
+            taken &= !Marks::DELETED.0;
+        }
+        if let Some(folder) = known.folder
+            && taken & Marks::KNOWN != 0
+        {
+            flags.marks.0 ^= taken & Marks::KNOWN;
+            self.write_flags(seq, &flags)?;
+            let folder = if unmoved.is_some() { place } else { folder };
+            changes.push(StoreChange::Modified { record, folder });
+        }
+        if known.body != 0 && spot.dir != spots::TMP {
+            // The mailbox has its bytes now.
+            self.drop_body(known.body)?;
+            let sql = "UPDATE message SET body = 0 WHERE seq = ?1";
+            self.connection.prepare_cached(sql)?.execute([seq])?;
+            self.sum_up(seq, record)?;
+        }
+        match known.folder {
+            Some(_) => self.tell_mailbox(seq)?,
+            None => self.leave_mailbox(seq)?,
+        }
+        Ok(())
+    }
+
+    /// A mailbox has this directory.
+    fn mirror_folder(
+        &self,
+        mailbox: i64,
+        (dir, parent): (&str, Option<&str>),
+        (name, role): (&str, Option<Role>),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        if let Some(folder) = self.folder_of(mailbox, dir)? {
+            return Ok(self.renamed_there(folder, name, changes)?);
+        }
+        let sql = "SELECT 1 FROM gone_dir WHERE mailbox = ?1 AND dir = ?2";
+        if self.connection.prepare_cached(sql)?.exists(params![mailbox, dir])? {
+            // Its folder was removed here, and the directory is about to be.
+            return Ok(());
+        }
+        let bind = "UPDATE folder SET mailbox = ?2, dir = ?3
+                    WHERE id = ?1 AND dir IS NULL";
+        if let Some(built_in) = role.and_then(Role::built_in) {
+            let parameters = params![folder_number(built_in), mailbox, dir];
+            if self.connection.prepare_cached(bind)?.execute(parameters)? > 0 {
+                return Ok(());
+            }
+        }
+        let parent = match parent {
+            None => TOP,
+            Some(parent) => self.folder_of(mailbox, parent)?.map_or(TOP, folder_number),
+        };
+        let sql = "SELECT dir FROM folder WHERE parent = ?1 AND name = ?2 AND mailbox = ?3
+                       AND renamed = 1";
+        let parameters = params![parent, name, mailbox];
+        let before: Option<String> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(parameters, |row| row.get(0))
+            .optional()?;
+        if let Some(before) = before {
+            // The mailbox has renamed it, and was cut off before it said so.
+            return self.folder_moved(mailbox, &before, dir);
+        }
+        let sql = "SELECT id FROM folder WHERE parent = ?1 AND name = ?2 AND dir IS NULL
+                       AND id > 5";
+        let known: Option<i64> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(params![parent, name], |row| row.get(0))
+            .optional()?;
+        if let Some(known) = known {
+            // A folder that was made here, and that the mailbox has now.
+            self.connection.prepare_cached(bind)?.execute(params![known, mailbox, dir])?;
+            return Ok(());
+        }
+        let name = self.free_name(parent, name)?;
+        let role = role.filter(|role| role.built_in().is_none()).map(role_number);
+        let sql = "INSERT INTO folder (parent, name, role, mailbox, dir)
+                   SELECT ?1, ?2, CASE WHEN EXISTS (SELECT 1 FROM folder WHERE role = ?3)
+                       THEN NULL ELSE ?3 END, ?4, ?5";
+        let parameters = params![parent, name, role, mailbox, dir];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        if let Some(folder) = schema::folder(self.connection.last_insert_rowid())? {
+            changes.push(StoreChange::Folder { folder, change: FolderChange::Made });
+        }
+        Ok(())
+    }
+
+    /// A mailbox has made a directory for a folder. The Outbox is no mailbox's: what is in it is in the queue.
+    fn folder_made(&self, mailbox: i64, (folder, dir): (Folder, &str)) -> Result<(), Failure> {
+        if folder != Folder::OUTBOX && self.folder_of(mailbox, dir)?.is_none() {
+            let sql = "UPDATE folder SET mailbox = ?2, dir = ?3 WHERE id = ?1 AND dir IS NULL";
+            let parameters = params![folder_number(folder), mailbox, dir];
+            self.connection.prepare_cached(sql)?.execute(parameters)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over another name. The folders of every store keep theirs.
+    fn renamed_there(
+        &self,
+        folder: Folder,
+        name: &str,
+        changes: &mut Vec<StoreChange>,
+    ) -> rusqlite::Result<()> {
+        if folder.built_in().is_some() {
+            return Ok(());
+        }
+        let sql = "UPDATE OR IGNORE folder SET name = ?2
+                   WHERE id = ?1 AND name <> ?2 AND renamed IS NULL
+                       AND substr(name, 1, length(?2) + 2) <> ?2 || ' ('";
+        let parameters = params![folder_number(folder), name];
+        if self.connection.prepare_cached(sql)?.execute(parameters)? > 0 {
+            changes.push(StoreChange::Folder { folder, change: FolderChange::Renamed });
+        }
+        Ok(())
+    }
+
+    /// A name that no folder in the same place has: this one, or this one with a number.
+    fn free_name(&self, parent: i64, name: &str) -> rusqlite::Result<String> {
+        let sql = "SELECT 1 FROM folder WHERE parent = ?1 AND name = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut free = name.to_owned();
+        let mut number = 1;
+        while statement.exists(params![parent, free])? {
+            number += 1;
+            free = format!("{name} ({number})");
+        }
+        Ok(free)
+    }
+
+    /// A directory has another name, and so have those below it.
+    fn folder_moved(&self, mailbox: i64, from: &str, to: &str) -> Result<(), Failure> {
+        for table in ["folder", "spot"] {
+            let sql = format!(
+                "UPDATE OR IGNORE {table} SET dir = ?3 || substr(dir, length(?2) + 1)
+                 WHERE mailbox = ?1 AND (dir = ?2 OR substr(dir, 1, length(?2) + 1) = ?2 || '.')"
+            );
+            self.connection.prepare_cached(&sql)?.execute(params![mailbox, from, to])?;
+        }
+        // Also where something else has that name here: it is not tried for ever.
+        self.folder_kept(mailbox, from)?;
+        self.folder_kept(mailbox, to)
+    }
+
+    /// A directory stays as it is. Its folder is that again, if it was removed here.
+    fn folder_kept(&self, mailbox: i64, dir: &str) -> Result<(), Failure> {
+        let sql = "UPDATE folder SET renamed = NULL WHERE mailbox = ?1 AND dir = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;
+        self.removed_there(mailbox, dir)
+    }
+
+    fn removed_there(&self, mailbox: i64, dir: &str) -> Result<(), Failure> {
+        let sql = "DELETE FROM gone_dir WHERE mailbox = ?1 AND dir = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;
+        Ok(())
+    }
+
+    /// A mailbox does not have this directory any more. Its folder stays as long as it has messages or folders.
+    fn folder_gone(
+        &self,
+        mailbox: i64,
+        dir: &str,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        self.removed_there(mailbox, dir)?;
+        let Some(folder) = self.folder_of(mailbox, dir)? else { return Ok(()) };
+        let number = folder_number(folder);
+        let sql = "UPDATE folder SET mailbox = NULL, dir = NULL, renamed = NULL WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute([number])?;
+        let sql = "DELETE FROM folder WHERE id = ?1 AND id > 5
+                       AND NOT EXISTS (SELECT 1 FROM message WHERE folder = ?1 AND folder <> 2)
+                       AND NOT EXISTS (SELECT 1 FROM folder AS inner WHERE inner.parent = ?1)";
+        if self.connection.prepare_cached(sql)?.execute([number])? > 0 {
+            changes.push(StoreChange::Folder { folder, change: FolderChange::Removed });
+        }
+        Ok(())
+    }
+}
+
+fn lying(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lying> {
+    Ok(Lying {
+        seq: row.get(0)?,
+        record: u128::from_be_bytes(row.get(1)?),
+        folder: schema::folder(row.get(2)?)?,
+        seen: schema::folder(row.get(3)?)?,
+        marks: row.get::<_, Option<u16>>(4)?.map(Marks),
+        marks_seen: Marks(row.get(5)?),
+    })
+}
+
+/// The record of a message of a mailbox. It is made of where the message lies, so that it stays the same when the store is lost and
+/// made anew; and it begins with the time in the message's name, like the records that programs make.
+fn record_of(mailbox: &Path, dir: Option<&str>, name: &str) -> u128 {
+    let mut parts = vec![mailbox.as_os_str().as_bytes(), name.as_bytes()];
+    parts.extend(dir.map(str::as_bytes));
+    let hash = XxHash3_128::oneshot(&parts.join(&0));
+    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+    let seconds = name[..digits].parse().ok().filter(|seconds: &u64| *seconds < 1 << 35);
+    let begin = seconds.map_or(hash >> 80, |seconds| u128::from(seconds * 1000));
+    (begin & ((1 << 48) - 1)) << 80 | hash & ((1 << 80) - 1)
+}
+
+/// What is told of a slice: each change, or of many that are no news only which tables are to be read again.
+fn in_few(changes: Vec<StoreChange>) -> Vec<StoreChange> {
+    let is_plain = |change: &StoreChange| {
+        !matches!(change, StoreChange::Created { news: Some(_), .. } | StoreChange::Folder { .. })
+    };
+    if changes.iter().filter(|change| is_plain(change)).count() <= MANY {
+        return changes;
+    }
+    let mut folders = BTreeSet::new();
+    let mut told = Vec::new();
+    for change in changes {
+        match change {
+            StoreChange::Created { folder, news: None, .. }
+            | StoreChange::Modified { folder, .. }
+            | StoreChange::Deleted { folder, .. }
+            | StoreChange::Reload(folder) => {
+                folders.insert(folder);
+            }
+            StoreChange::Moved { from, to, .. } => folders.extend([from, to]),
+            change => told.push(change),
+        }
+    }
+    told.extend(folders.into_iter().map(StoreChange::Reload));
+    told
+}
