@@ -237,8 +237,11 @@ impl Carrier<'_> {
                 base.clone()
             }
         };
-        let found = self.everywhere().get(&base).cloned();
-        Ok(found.map_or(lies, |dir| Lies::In(dir, base)))
+        let Some(dir) = self.everywhere().get(&base).cloned() else { return Ok(lies) };
+        // Another message can have the same name in another folder.
+        let is_known =
+            self.book.marks_of(&dir, &names::escape(&base)).map_err(Halt::from)?.is_some();
+        Ok(if is_known { lies } else { Lies::In(dir, base) })
     }
 
     /// All files, by their base names, and the folders that they are in.

@@ -595,6 +595,22 @@ fn a_cur_that_is_away_says_nothing() {
     assert_eq!(world.names(), ["cur/1.a:2,F", "cur/2.b:2,", "new/3.c"]);
 }
 
+/// A message that vanished is not taken for another one of the same name in another folder.
+#[test]
+fn a_twin_in_another_folder_stays_there() {
+    let world = World::new();
+    world.make(".A");
+    world.put("cur/1.a:2,", "one");
+    world.put(".A/cur/1.a:2,", "other");
+    world.settle();
+    world.flag(world.record("one"), "flagged", "");
+    fs::remove_file(world.path("cur/1.a:2,")).expect("removed");
+    world.settle();
+    assert_eq!(world.names(), [".A/cur/1.a:2,"]);
+    assert_eq!(world.shown(world.folder("A")), ["other:"]);
+    assert!(world.shown(INBOX).is_empty());
+}
+
 /// A message is read and copied where the mailbox has just moved it, before the store has heard of that.
 #[test]
 fn a_message_on_its_way_is_found() {
@@ -1474,10 +1490,14 @@ fn a_mailbox_says_what_is_wrong() {
     done(&mut mailbox, MailboxCall::Validate).expect("it works");
     assert_eq!(world.shown(INBOX), ["one:", "two:"]);
     // A copy of it with the same id is the same Maildir.
+    // The copy is complete before it is at the path: the mailbox looks there at any time.
+    world.make("copy");
+    let copy = world.home.path().join("copy");
+    fs::rename(here.join("copy"), &copy).expect("renamed");
+    fs::copy(here.join("sundown-id"), copy.join("sundown-id")).expect("copied");
+    fs::write(copy.join("cur/1.a:2,S"), "Subject: one\n\nbody of one\n").expect("written");
     fs::rename(&here, &away).expect("renamed");
-    world.make("");
-    fs::copy(away.join("sundown-id"), here.join("sundown-id")).expect("copied");
-    world.put("cur/1.a:2,S", "one");
+    fs::rename(&copy, &here).expect("renamed");
     done(&mut mailbox, MailboxCall::Validate).expect("it is the same");
     assert_eq!(world.shown(INBOX), ["one:read"]);
 }
