@@ -255,6 +255,23 @@ fn a_mailbox_that_is_over_is_made_anew() {
     }
 }
 
+/// One that rests when it ends is made anew for the next process that comes, and watches.
+#[test]
+fn a_mailbox_that_ended_at_rest_watches_for_the_next() {
+    let mut world = world();
+    world.literal.insert("account".into());
+    let (one, two) = (world.member(1), world.member(2));
+    world.notify(two.at);
+    assert_eq!(world.query(one.at), Ok(Reply::Done));
+    world.notify(one.at);
+    assert_eq!(world.do_fast(one.at), Ok(Reply::Done));
+    assert!(world.is_over("account") && told(&world).ends_with("Rest"), "{}", told(&world));
+    world.member(3);
+    assert!(!world.is_over("account"));
+    assert!(world.mailbox_writes("default", vec![found("three", true)]), "it watches");
+    world.settle();
+}
+
 /// SEED-16: transports and mailboxes together, then address books, then stores, in each of the three calls and when a session closes.
 #[test]
 fn mailboxes_are_of_the_transports_phase() {
