@@ -35,10 +35,11 @@
 //! | module | what it checks |
 //! |---|---|
 //! | `shutdown` | Query, Notify and Do of every type of provider |
-//! | `store`, `transport`, `address_book` | how each type is used, and what only that type owes |
+//! | `store`, `transport`, `mailbox`, `address_book` | how each type is used, and what only that type owes |
 //! | `runner` | panics and calls that do not return |
 
 mod address_book;
+mod mailbox;
 mod runner;
 mod shutdown;
 mod store;
@@ -54,7 +55,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{Expected, Known, ProviderAnswer};
 
-use crate::{AddressBookProvider, Result, StoreProvider, TransportProvider};
+use crate::{AddressBookProvider, MailboxProvider, Result, StoreProvider, TransportProvider};
 
 pub use transport::Mail;
 
@@ -150,6 +151,16 @@ pub const EACH_WRITE: Sentence = Sentence {
 pub const ANSWERS_FIT: Sentence = Sentence {
     id: "provider::Expected",
     text: "Each call has an answer of its own kind, about what it was asked for.",
+};
+/// A mailbox holds nobody up.
+pub const RESTS_AT_ONCE: Sentence = Sentence {
+    id: "MailboxProvider::call",
+    text: "Changed is answered when what was pending is carried out or cannot be now. Watch and Rest are answered at once.",
+};
+/// The bound of a slice.
+pub const SLICES_ARE_SHORT: Sentence = Sentence {
+    id: "MailboxSupport::mirror",
+    text: "A mailbox writes slices of at most SLICE changes, so that programs do not wait for it.",
 };
 /// A store's session count.
 pub const LAST_SESSION_CLOSES: Sentence = Sentence {
@@ -268,6 +279,16 @@ impl Kit {
         self.run(&new, &transport::checks())
     }
 
+    /// Checks a mailbox, which gets this store, logged on and empty. The Inbox of the mailbox takes messages.
+    pub fn mailbox(
+        self,
+        make: impl Fn() -> Result<Box<dyn MailboxProvider>> + Send + Sync + 'static,
+        store: Box<dyn StoreProvider>,
+    ) -> Report {
+        let new = mailbox::subjects(make, store);
+        self.run(&new, &mailbox::checks())
+    }
+
     /// Checks an address book. One that refuses to add names with `MAPI_E_NO_SUPPORT` or `MAPI_E_NO_ACCESS` is listed only.
     pub fn address_book(
         self,
@@ -326,6 +347,14 @@ pub fn transport(
     mail: Mail,
 ) -> Report {
     Kit::default().transport(make, mail)
+}
+
+/// [`Kit::mailbox`] with the usual deadline.
+pub fn mailbox(
+    make: impl Fn() -> Result<Box<dyn MailboxProvider>> + Send + Sync + 'static,
+    store: Box<dyn StoreProvider>,
+) -> Report {
+    Kit::default().mailbox(make, store)
 }
 
 /// [`Kit::address_book`] with the usual deadline.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sundown_core::provider::{
-    AddressCall, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
-    StoreWrite, Transmission, TransportFacts,
+    AddressCall, MailboxCall, Mirror, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
+    StoreFacts, StoreWrite, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use crate::address_book::SqliteAddressBook;
 use crate::conformance::{self, Kit, Mail, Report, Sentence};
-use crate::maildir::Maildir;
+use crate::maildir::{Maildir, MaildirMailbox};
 use crate::sqlite::SqliteStore;
 use crate::{
-    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Reply, Result, StoreProvider,
-    StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, MailboxProvider, MailboxSupport, Prepared,
+    ProviderShutdown, Reply, Result, StoreProvider, StoreReader, Support, Sync, TransportProvider,
 };
 
 /// What a provider here does wrong.
@@ -62,6 +62,8 @@ enum Mistake {
     RecoversNothing,
     ForgetsFlightsAtDo,
     TakesUnknownMessages,
+    NeverRests,
+    WritesLongSlices,
 }
 
 use Mistake::*;
@@ -404,6 +406,63 @@ impl ProviderShutdown for BadBook {
     }
 }
 
+struct BadMailbox {
+    bent: Bent,
+    inner: MaildirMailbox,
+}
+
+impl MailboxProvider for BadMailbox {
+    fn logon(&mut self, support: Arc<dyn MailboxSupport>) -> Result<()> {
+        self.bent.logon()?;
+        let support: Arc<dyn MailboxSupport> = match self.bent.mistake {
+            WritesLongSlices => Arc::new(Careless(support)),
+            _ => support,
+        };
+        let logon = self.inner.logon(support);
+        self.bent.after_logon(logon)
+    }
+
+    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
+        match (self.bent.up(), &call) {
+            (Err(error), _) => reply.send(Err(error)),
+            (Ok(()), MailboxCall::Rest) if self.bent.is(NeverRests) => {
+                reply.send(Err(ProviderError::new(Code::E_BUSY, "it is at work")));
+            }
+            (Ok(()), _) => self.inner.call(call, reply),
+        }
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.inner.logoff()
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        self.bent.interface()
+    }
+
+    fn has_nothing_to_save(&self) -> bool {
+        self.bent.has_nothing_to_save()
+    }
+}
+
+/// A mailbox that says everything twice, to be sure.
+struct Careless(Arc<dyn MailboxSupport>);
+
+impl MailboxSupport for Careless {
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>> {
+        self.0.store(uid)
+    }
+
+    fn mirror(&self, uid: u32, mut mirror: Mirror) -> Result<()> {
+        mirror.changes.extend(mirror.changes.clone());
+        self.0.mirror(uid, mirror)
+    }
+
+    fn say(&self, said: Result<()>) {
+        self.0.say(said);
+    }
+}
+
 /// A provider that hangs is waited for less long than usual.
 fn kit(mistake: Mistake) -> Kit {
     match mistake {
@@ -443,6 +502,24 @@ fn book(mistake: Mistake) -> Report {
     })
 }
 
+fn mailbox(mistake: Mistake) -> Report {
+    let folder = TempDir::new().expect("a directory");
+    let path = folder.path().join("Maildir");
+    for sub in ["new", "cur", "tmp"] {
+        std::fs::create_dir_all(path.join(sub)).expect("made");
+    }
+    let place = ProviderSpec { path: folder.path().join("s"), ..ProviderSpec::new("sqlite") };
+    let mut store = SqliteStore::new(&place);
+    store.logon().expect("it logs on");
+    let spec = ProviderSpec { path, ..ProviderSpec::new("maildir") };
+    let (all, desks) = (Arc::default(), Arc::default());
+    let make = move || {
+        let (bent, inner) = (Bent::new(mistake, &all), MaildirMailbox::new(&spec, &desks)?);
+        Ok(Box::new(BadMailbox { bent, inner }) as Box<dyn MailboxProvider>)
+    };
+    kit(mistake).mailbox(make, Box::new(store))
+}
+
 #[track_caller]
 fn finds(report: &Report, mistake: Mistake, check: &str, sentence: Sentence) {
     let found = report.violations.iter().any(|v| v.check == check && v.sentence == sentence);
@@ -472,6 +549,19 @@ fn mistakes_of_every_type_are_found() {
         finds(&store(mistake), mistake, check, sentence);
         finds(&transport(mistake), mistake, check, sentence);
         finds(&book(mistake), mistake, check, sentence);
+        finds(&mailbox(mistake), mistake, check, sentence);
+    }
+}
+
+#[test]
+fn mistakes_of_mailboxes_are_found() {
+    let found = [
+        (NeverRests, "what rests carries out changes", conformance::RESTS_AT_ONCE),
+        (WritesLongSlices, "slices are short", conformance::SLICES_ARE_SHORT),
+        (HasNothingToSaveAndRefuses, "the first answer holds", conformance::ANSWER_HOLDS),
+    ];
+    for (mistake, check, sentence) in found {
+        finds(&mailbox(mistake), mistake, check, sentence);
     }
 }
 
@@ -480,7 +570,7 @@ fn mistakes_of_every_type_are_found() {
 fn a_provider_that_hangs_is_found() {
     let reports =
         [store(HangsInDo), transport(HangsInDo), book(HangsInDo), transport(ForgetsReplies)];
-    for report in reports {
+    for report in reports.into_iter().chain([mailbox(HangsInDo)]) {
         let last = report.violations.last().expect("a violation");
         assert_eq!(last.sentence, conformance::ALWAYS_ANSWERS, "{report}");
         assert_eq!(report.checks.last(), Some(&last.check), "no check follows it");
@@ -493,7 +583,7 @@ fn a_provider_that_hangs_is_found() {
 #[test]
 fn the_letter_of_the_text_conforms() {
     for right in [ShutsDownUntilLogon, ShutsDownForGood, Unaware, Refuses] {
-        for report in [store(right), transport(right), book(right)] {
+        for report in [store(right), transport(right), book(right), mailbox(right)] {
             assert!(report.holds(), "{right:?}: {report}");
         }
     }

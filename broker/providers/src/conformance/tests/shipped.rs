@@ -9,9 +9,10 @@ use std::thread;
 use sundown_core::provider::ProviderSpec;
 use tempfile::TempDir;
 
+use crate::StoreProvider;
 use crate::address_book::SqliteAddressBook;
 use crate::conformance::{self, Mail};
-use crate::maildir::{Maildir, UserMaildirs};
+use crate::maildir::{Maildir, MaildirMailbox, UserMaildirs};
 use crate::pipe::{ARGUMENT_OPTION, Common, Pipe};
 use crate::runtime::{BootId, Runtime};
 use crate::smtp::{Destinations, Dots, Smtp};
@@ -52,6 +53,25 @@ fn the_maildirs_of_users_conform() {
     let spec = ProviderSpec { options, ..spec("maildir", &folder, "{user}/Maildir") };
     let make = move || Ok(Box::new(UserMaildirs::new(&spec, &Arc::default())) as Box<_>);
     conformance::transport(make, Mail::to(&["bob@localhost"])).assert_holds();
+}
+
+#[test]
+fn the_maildir_mailbox_conforms() {
+    let folder = TempDir::new().expect("a directory");
+    for sub in ["new", "cur", "tmp"] {
+        std::fs::create_dir_all(folder.path().join("Maildir").join(sub)).expect("made");
+    }
+    let mut store = SqliteStore::new(&spec("sqlite", &folder, "store.db"));
+    store.logon().expect("it logs on");
+    let spec = spec("maildir", &folder, "Maildir");
+    let desks = Arc::default();
+    let make = move || Ok(Box::new(MaildirMailbox::new(&spec, &desks)?) as Box<_>);
+    let report = conformance::mailbox(make, Box::new(store));
+    report.assert_holds();
+    assert!(report.checks.len() > 10, "{:?}", report.checks);
+    let files = |sub: &str| std::fs::read_dir(folder.path().join("Maildir").join(sub));
+    let filed = files("new").expect("listed").count();
+    assert!(filed > 100, "{filed} messages are in the Maildir");
 }
 
 #[test]
