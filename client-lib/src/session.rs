@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use sundown_protocol::code::Fault;
 use sundown_protocol::folder::Flags;
 use sundown_protocol::notification::{EndReason, Event, Events};
 use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
@@ -428,7 +429,7 @@ impl Session {
     }
 
     /// The bytes of a message, all of them at once; [`OpenMessage::read_at`](crate::OpenMessage::read_at) reads them in pieces. Reading
-    /// sets no flag. `MAPI_E_NOT_FOUND` if there is no such message any more.
+    /// sets no flag. `MAPI_E_NOT_FOUND` if there is no such message any more, `MAPI_E_NOT_ENOUGH_MEMORY` if it is too large for that.
     pub fn read(&self, entry: EntryId) -> Result<Vec<u8>, Error> {
         let source = ReadSource::Entry(entry);
         read_whole(|offset| self.state.call(|member| Request::Read { member, source, offset }))
@@ -1225,6 +1226,10 @@ pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Ve
         let Reply::Piece { size, bytes } = ask(whole.len() as u64)? else {
             return Err(unexpected());
         };
+        if whole.try_reserve(bytes.0.len()).is_err() {
+            let text = format!("there is no memory for {size} bytes; read the message in pieces");
+            return Err(Error::from(Fault::new(Code::E_NOT_ENOUGH_MEMORY, text)));
+        }
         whole.extend_from_slice(&bytes.0);
         if whole.len() as u64 >= size {
             return Ok(whole);

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::{Value, json};
-use sundown_client::{EntryId, Error};
+use sundown_client::{Code, EntryId, Error, OpenMessage};
 
 use super::arguments::ReadArguments;
 use super::save::{self, Saved};
@@ -18,26 +18,72 @@ pub(crate) enum Before {
     Unread,
 }
 
+/// The largest message that is shown, or whose attachments are saved. It is in memory as a whole.
+const SHOWN: u64 = 256 << 20;
+
 /// Prints a message in the way that was asked for, or saves its attachments.
 pub(crate) fn print(
     json: bool,
     how: &ReadArguments,
-    entry: EntryId,
     before: Before,
-    message: &[u8],
+    message: &OpenMessage,
 ) -> Result<Reader, Error> {
     how.check(json)?;
-    if how.raw {
-        return output::print_bytes(&raw(message, std::io::stdout().is_terminal()));
+    let on_terminal = std::io::stdout().is_terminal();
+    if how.raw && !on_terminal {
+        return copy(message);
     }
-    let shown = Shown::of(message);
+    let (entry, message) = (message.entry(), whole(message)?);
+    if how.raw {
+        return output::print_bytes(&raw(&message, on_terminal));
+    }
+    let shown = Shown::of(&message);
     let directory = how.save_attachments.as_deref();
-    let saved = directory.map(|directory| save::save(directory, message, &shown.attachments));
+    let saved = directory.map(|directory| save::save(directory, &message, &shown.attachments));
     let saved = saved.transpose()?;
     output::show(json, &value(&shown, entry, before, saved.as_ref()), || match &saved {
         Some(saved) => save::report(saved),
         None => shown.for_people(terminal::columns()),
     })
+}
+
+/// Prints a message of any size piece by piece.
+fn copy(message: &OpenMessage) -> Result<Reader, Error> {
+    let mut offset = 0;
+    loop {
+        let (piece, size) = message.read_at(offset)?;
+        offset += piece.len() as u64;
+        if output::print_bytes(&piece)? == Reader::Gone {
+            return Ok(Reader::Gone);
+        }
+        if piece.is_empty() || offset >= size {
+            return Ok(Reader::There);
+        }
+    }
+}
+
+/// All of a message, unless it is too large for that.
+fn whole(message: &OpenMessage) -> Result<Vec<u8>, Error> {
+    let mut whole = Vec::new();
+    loop {
+        let (piece, size) = message.read_at(whole.len() as u64)?;
+        if size > SHOWN {
+            return Err(too_big(size));
+        }
+        whole.extend_from_slice(&piece);
+        if piece.is_empty() || whole.len() as u64 >= size {
+            return Ok(whole);
+        }
+    }
+}
+
+fn too_big(size: u64) -> Error {
+    let text = format!(
+        "the message has {} MiB, and at most {} are shown; print it into a file with `--raw >FILE`",
+        size >> 20,
+        SHOWN >> 20
+    );
+    output::error(Code::E_TOO_BIG, text)
 }
 
 /// The message as it is. A terminal would obey it, so it gets it harmless, as `ls` does with names of files.

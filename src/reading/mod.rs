@@ -118,8 +118,9 @@ pub(crate) fn read(context: &Context, arguments: &ReadArguments) -> Result<ExitC
         };
         let is_read = marks.contains(Marks::READ);
         let before = if is_read { Before::Read } else { Before::Unread };
-        let content = session.read(found.entry)?;
-        let reader = message::print(context.json, arguments, found.entry, before, &content)?;
+        let message = session.open_message(found.entry)?;
+        let reader = message::print(context.json, arguments, before, &message)?;
+        drop(message);
         // Nobody has read what was not written.
         if reader == Reader::There && !is_read && !arguments.keep_unread {
             let read = Flags { marks: Marks::READ, ..Flags::default() };

@@ -275,6 +275,33 @@ fn attachments_are_saved_in_the_directory_only() {
     assert_eq!(both["error"]["code"], "MAPI_E_INVALID_PARAMETER");
 }
 
+/// A message that does not fit into memory is not shown; any is copied in pieces.
+///
+/// design §8
+#[test]
+fn a_message_of_any_size_is_copied() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = filing(&home);
+    let text = format!("Subject: some pieces\n\n{}", "0123456789\n".repeat(100_000));
+    let path = home.write("large.eml", &text);
+    let append = format!("append session=1 folder=inbox file={}", path.display());
+    let entry = shell.ok(&append)["entry"].as_str().expect("text").to_owned();
+    let raw = home.run(&["read", &entry, "--raw"]).ok().output;
+    assert_eq!(raw.trim_end(), text.trim_end());
+
+    let huge = home.maildir("default").0.join("new/1.huge");
+    fs::write(&huge, "Subject: huge\n\n").expect("written");
+    let file = fs::OpenOptions::new().write(true).open(&huge).expect("opened");
+    file.set_len(1 << 40).expect("nothing of it is written");
+    let rows = home.run(&["inbox", "--json"]).ok().json();
+    let row = rows.as_array().expect("rows").iter().find(|row| row["subject"] == "huge");
+    let entry = row.expect("it is listed")["entry"].as_str().expect("text").to_owned();
+    let refused = home.run(&["read", &entry, "--json"]).exits(1).json();
+    assert_eq!(refused["error"]["code"], "MAPI_E_TOO_BIG");
+    assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("--raw")));
+}
+
 /// design §8
 #[test]
 fn a_terminal_shows_rows_that_fit_and_nothing_that_controls_it() {
