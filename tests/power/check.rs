@@ -113,7 +113,7 @@ fn of(promise: &Promise, claims: &Claims, wanted: &str) -> bool {
     }
 }
 
-fn spec(kind: &str, path: &Path) -> ProviderSpec {
+pub(crate) fn spec(kind: &str, path: &Path) -> ProviderSpec {
     ProviderSpec {
         name: kind.to_owned(),
         kind: kind.to_owned(),

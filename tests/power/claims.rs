@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use sundown_protocol::code::Fault;
+use sundown_protocol::folder::Marks;
 use sundown_protocol::hello::{Answer, Hello};
 use sundown_protocol::reply::FromBroker;
-use sundown_protocol::request::{Asked, Content, Durability, SettingChange};
+use sundown_protocol::request::{Asked, Content, Durability, Folder, SettingChange};
 use sundown_protocol::{Reply, Request, codec, frame};
 
 use crate::recorder::Record;
@@ -52,11 +53,34 @@ impl fmt::Display for Acknowledged {
     }
 }
 
+/// What a client asked of a message in a folder.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Append(Folder, Marks, Vec<u8>),
+    Copy(u128, Folder),
+    /// Marks to set and to remove.
+    Mark(Marks, Marks),
+    Move(Folder),
+    /// From Deleted it is removed for good.
+    Delete,
+}
+
+/// A change, where it was asked for, and where the client was told that it is durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Filed {
+    pub(crate) asked: usize,
+    pub(crate) answered: Option<usize>,
+    pub(crate) record: u128,
+    pub(crate) change: Change,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     pub(crate) messages: BTreeMap<u128, Message>,
     pub(crate) acknowledged: Vec<Acknowledged>,
+    /// In the order in which they were asked for.
+    pub(crate) filed: Vec<Filed>,
     /// Every value that a setting was to have, and where it was asked for.
     pub(crate) settings: Vec<(usize, String, String)>,
     /// Where the dot of each message began to leave, by a part of the message; a message may have several.
@@ -165,8 +189,29 @@ impl Client {
                 }
                 _ => {}
             }
+            if let Some((record, change)) = self.change(&request) {
+                claims.filed.push(Filed { asked: place, answered: None, record, change });
+            }
             self.asked.insert(id.0, (place, request));
         }
+    }
+
+    /// What a request changes, and of which message.
+    fn change(&self, request: &Request) -> Option<(u128, Change)> {
+        Some(match request {
+            Request::Append { key, folder, content, flags, .. } => {
+                (key.0, Change::Append(*folder, flags.marks, self.bytes(content)))
+            }
+            Request::Copy { key, entry, to, .. } => (key.0, Change::Copy(entry.record, *to)),
+            Request::SetFlags { entry, add, remove, .. } => {
+                (entry.record, Change::Mark(add.marks, remove.marks))
+            }
+            Request::Move { entry, to, .. } => (entry.record, Change::Move(*to)),
+            Request::Delete { entry, .. } | Request::DeleteFrom { entry, .. } => {
+                (entry.record, Change::Delete)
+            }
+            _ => return None,
+        })
     }
 
     fn bytes(&self, content: &Content) -> Vec<u8> {
@@ -243,6 +288,25 @@ impl Client {
                 self.now_durable().chain(drafts.into_values().map(Promise::Draft)).collect()
             }
             (Request::Flush { .. } | Request::Logoff(_), Ok(_)) => self.now_durable().collect(),
+            (
+                Request::Append { .. }
+                | Request::Copy { .. }
+                | Request::SetFlags { .. }
+                | Request::Move { .. }
+                | Request::Delete { .. }
+                | Request::DeleteFrom { .. },
+                Ok(_),
+            ) => {
+                let filed = claims.filed.iter_mut().find(|filed| filed.asked == asked);
+                filed.expect("it was asked for").answered = Some(answered);
+                Vec::new()
+            }
+            (
+                Request::MakeFolder { .. }
+                | Request::RenameFolder { .. }
+                | Request::RemoveFolder { .. },
+                Ok(_),
+            ) => Vec::new(),
             _ => return,
         };
         claims.acknowledged.push(Acknowledged { asked, answered, what, promises });

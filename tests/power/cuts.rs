@@ -23,21 +23,25 @@ const ENOUGH: usize = 5;
 const QUIET: usize = 8;
 
 /// Whether a path is one of a kind.
-type Fits = fn(&str) -> bool;
+pub(crate) type Fits = fn(&str) -> bool;
+
+/// Looks at what a power cut behind a place of the record has left in a home: what is wrong.
+pub(crate) type Examine = fn(&Path, &Claims, usize) -> Vec<String>;
 
 /// A broker's life as it was recorded.
-struct Recording {
-    records: Vec<Record>,
-    claims: Claims,
+pub(crate) struct Recording {
+    pub(crate) records: Vec<Record>,
+    pub(crate) claims: Claims,
     /// What was on the disk before.
-    first: Disk,
+    pub(crate) first: Disk,
     /// The record behind which that is.
     begin: usize,
+    examine: Examine,
 }
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+pub(crate) struct Plan {
     /// Each so many of the moments at which something became durable, was promised or was renamed.
     step: usize,
     /// Each so many of the moments between.
@@ -48,7 +52,7 @@ struct Plan {
 
 impl Plan {
     /// Each so many of the important moments and of the others; in the long form each so many.
-    fn new(short: [usize; 2], everything: [usize; 2]) -> Self {
+    pub(crate) fn new(short: [usize; 2], everything: [usize; 2]) -> Self {
         let ([step, between], parts) = if long() { (everything, 2) } else { (short, 1) };
         Self { step, between, parts }
     }
@@ -63,12 +67,17 @@ struct Tally {
 
 impl Recording {
     /// Records what happens in a home from here on.
-    fn of(home: &Home, recorder: &Recorder, happens: impl FnOnce()) -> Self {
+    pub(crate) fn of(home: &Home, recorder: &Recorder, happens: impl FnOnce()) -> Self {
         let first = Disk::of(&home.path(""), ".local");
         happens();
         let records = recorder.records();
         let claims = Claims::of(&records);
-        Self { records, claims, first, begin: 0 }
+        Self { records, claims, first, begin: 0, examine }
+    }
+
+    /// The same, looked at in another way.
+    pub(crate) fn examined_by(self, examine: Examine) -> Self {
+        Self { examine, ..self }
     }
 
     /// The same, with all of the claims, and the power cut only behind so many records: `first` is what was on the disk then.
@@ -120,25 +129,25 @@ impl Recording {
         let (left, from) = (memory(), chance.0);
         disk.leave(left.path(), kept, chance);
         tally.states += 1;
-        let wrong = examine(left.path(), &self.claims, place);
+        let wrong = (self.examine)(left.path(), &self.claims, place);
         let name = |what| format!("cut behind record {place}, kept {kept:?} by {from}: {what}");
         tally.wrong.extend(wrong.into_iter().map(name));
     }
 
     /// The same record without some syncs.
-    fn without(&self, gone: impl Fn(&str, u64) -> bool) -> Self {
+    pub(crate) fn without(&self, gone: impl Fn(&str, u64) -> bool) -> Self {
         let kept = |record: &&Record| !matches!(record, Record::Sync(sync) | Record::Synced(sync) if gone(&sync.path, sync.number));
         let records: Vec<_> = self.records.iter().filter(kept).cloned().collect();
         let claims = Claims::of(&records);
-        Self { records, claims, first: self.first.clone(), begin: self.begin }
+        Self { records, claims, first: self.first.clone(), begin: self.begin, ..*self }
     }
 
-    fn syncs(&self) -> usize {
+    pub(crate) fn syncs(&self) -> usize {
         self.records.iter().filter(|record| matches!(record, Record::Synced(_))).count()
     }
 
     /// Everything about it is right.
-    fn holds(&self, name: &str, plan: Plan) {
+    pub(crate) fn holds(&self, name: &str, plan: Plan) {
         let early = early_answers(&self.records, &self.claims);
         assert!(early.is_empty(), "{early:#?}");
         let mut chance = Chance::new();
@@ -156,7 +165,7 @@ impl Recording {
     }
 
     /// Whether anything about it is seen to be wrong.
-    fn is_caught(&self) -> bool {
+    pub(crate) fn is_caught(&self) -> bool {
         !early_answers(&self.records, &self.claims).is_empty()
             || !self
                 .replay(Plan { step: 1, between: 1000, parts: 1 }, &mut Chance(7))

@@ -48,18 +48,29 @@ enum Change {
     Size(usize),
 }
 
+/// A name in a directory, by the node of that.
+type Name = (usize, String);
+
+/// The names of a disk, and what they are names of.
+type Names = BTreeMap<Name, usize>;
+
 #[derive(Debug, Clone)]
 struct Naming {
     number: usize,
-    path: String,
+    name: Name,
     /// `None` takes the name away.
     node: Option<usize>,
+    /// The name that a directory had until then, of which it has only one at a time.
+    instead_of: Option<Name>,
     /// What must be there before.
     after: Option<usize>,
 }
 
+/// The node of the directory in which everything is.
+const ROOT: usize = 0;
+
 /// The disk after a part of a record.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Disk {
     nodes: Vec<Node>,
     /// Files by their inodes; one may be used again.
@@ -67,8 +78,8 @@ pub(crate) struct Disk {
     /// Files that end with the machine's run.
     volatile: HashSet<u64>,
     /// The names as the process sees them.
-    seen: BTreeMap<String, usize>,
-    durable: BTreeMap<String, usize>,
+    seen: Names,
+    durable: Names,
     pending: Vec<Naming>,
     done: HashSet<usize>,
     numbers: usize,
@@ -76,8 +87,20 @@ pub(crate) struct Disk {
     begun: HashMap<u64, usize>,
 }
 
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::Directory],
+            inodes: HashMap::new(),
+            volatile: HashSet::new(),
+            seen: Names::new(),
+            durable: Names::new(),
+            pending: Vec::new(),
+            done: HashSet::new(),
+            numbers: 0,
+            begun: HashMap::new(),
+        }
+    }
 }
 
 impl Disk {
@@ -105,11 +128,24 @@ impl Disk {
         }
     }
 
-    fn add_durable(&mut self, name: &str, node: Node) -> usize {
-        let node = self.new_node(node);
-        self.seen.insert(name.to_owned(), node);
-        self.durable.insert(name.to_owned(), node);
+    fn add_durable(&mut self, path: &str, node: Node) -> usize {
+        let (node, name) = (self.new_node(node), self.place_of(path));
+        self.seen.insert(name.clone(), node);
+        self.durable.insert(name, node);
         node
+    }
+
+    /// What a path leads to, as the process sees it.
+    fn find(&self, path: &str) -> Option<usize> {
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        parts.into_iter().try_fold(ROOT, |at, part| self.seen.get(&(at, part.to_owned())).copied())
+    }
+
+    /// The name that a path is.
+    fn place_of(&self, path: &str) -> Name {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.find(parent).unwrap_or_else(|| panic!("{path} is in no directory"));
+        (parent, name.to_owned())
     }
 
     fn new_node(&mut self, node: Node) -> usize {
@@ -117,15 +153,27 @@ impl Disk {
         self.nodes.len() - 1
     }
 
-    fn name(&mut self, path: &str, node: Option<usize>, after: Option<usize>) -> usize {
+    fn name(&mut self, name: Name, node: Option<usize>, after: Option<usize>) -> usize {
         match node {
-            Some(node) => self.seen.insert(path.to_owned(), node),
-            None => self.seen.remove(path),
+            Some(node) => self.seen.insert(name.clone(), node),
+            None => self.seen.remove(&name),
         };
         self.numbers += 1;
-        let naming = Naming { number: self.numbers, path: path.to_owned(), node, after };
-        self.pending.push(naming);
-        self.numbers
+        let number = self.numbers;
+        self.pending.push(Naming { number, name, node, instead_of: None, after });
+        number
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let (from, to) = (self.place_of(from), self.place_of(to));
+        let node = self.seen.get(&from).copied().expect("it is renamed, so it is there");
+        let added = self.name(to, Some(node), None);
+        if matches!(self.nodes[node], Node::Directory) {
+            self.seen.remove(&from);
+            self.pending.last_mut().expect("it was named just before").instead_of = Some(from);
+        } else {
+            self.name(from, None, Some(added));
+        }
     }
 
     fn change(&mut self, inode: u64, change: Change) {
@@ -171,21 +219,17 @@ impl Disk {
                     self.sync_bytes(sync.inode, covers);
                 }
             }
-            Record::Renamed { from, to } => {
-                let node = self.seen.get(from).copied().expect("it is renamed, so it is there");
-                let added = self.name(to, Some(node), None);
-                self.name(from, None, Some(added));
-            }
+            Record::Renamed { from, to } => self.rename(from, to),
             Record::Linked { from, to } => {
-                let node = self.seen.get(from).copied().expect("it is linked, so it is there");
-                self.name(to, Some(node), None);
+                let node = self.find(from).expect("it is linked, so it is there");
+                self.name(self.place_of(to), Some(node), None);
             }
             Record::Removed(path) => {
-                self.name(path, None, None);
+                self.name(self.place_of(path), None, None);
             }
             Record::Directory(path) => {
                 let node = self.new_node(Node::Directory);
-                self.name(path, Some(node), None);
+                self.name(self.place_of(path), Some(node), None);
             }
             Record::Odd(words) => panic!("the record has no word for this: {words}"),
             Record::Said { .. } | Record::Heard { .. } | Record::Sent { .. } | Record::Got => {}
@@ -193,11 +237,11 @@ impl Disk {
     }
 
     fn make(&mut self, path: &str, inode: u64, emptied: bool) {
-        if !self.seen.contains_key(path) {
+        if self.find(path).is_none() {
             let empty = Node::File { durable: Vec::new(), synced: 0, pending: Vec::new() };
             let node = self.new_node(empty);
             self.inodes.insert(inode, node);
-            self.name(path, Some(node), None);
+            self.name(self.place_of(path), Some(node), None);
         } else if emptied {
             self.change(inode, Change::Size(0));
         }
@@ -223,10 +267,10 @@ impl Disk {
     }
 
     fn sync_names(&mut self, directory: &str, covers: usize) {
-        let mut left = Vec::new();
+        let (directory, mut left) = (self.find(directory), Vec::new());
         for naming in std::mem::take(&mut self.pending) {
             let early = naming.after.is_some_and(|after| !self.done.contains(&after));
-            if naming.number > covers || parent(&naming.path) != directory || early {
+            if naming.number > covers || Some(naming.name.0) != directory || early {
                 left.push(naming);
                 continue;
             }
@@ -252,13 +296,26 @@ impl Disk {
                 put(&mut names, naming);
             }
         }
-        for (path, node) in names {
-            let place = target.join(&path);
-            if !place.parent().is_some_and(Path::is_dir) {
-                continue;
-            }
-            match &self.nodes[node] {
-                Node::Directory => make_private(&place),
+        self.leave_in(ROOT, target, &names, kept, chance);
+    }
+
+    /// Fills a directory with what it has by these names.
+    fn leave_in(
+        &self,
+        directory: usize,
+        target: &Path,
+        names: &Names,
+        kept: Kept,
+        chance: &mut Chance,
+    ) {
+        let inside = names.range((directory, String::new())..(directory + 1, String::new()));
+        for ((_, name), node) in inside {
+            let place = target.join(name);
+            match &self.nodes[*node] {
+                Node::Directory => {
+                    make_private(&place);
+                    self.leave_in(*node, &place, names, kept, chance);
+                }
                 Node::File { durable, pending, .. } => {
                     fs::write(place, left_of(durable, pending, kept, chance)).expect("written");
                 }
@@ -272,10 +329,13 @@ fn make_private(path: &Path) {
     fs::DirBuilder::new().mode(0o700).create(path).expect("made");
 }
 
-fn put(names: &mut BTreeMap<String, usize>, naming: &Naming) {
+fn put(names: &mut Names, naming: &Naming) {
+    if let Some(before) = &naming.instead_of {
+        names.remove(before);
+    }
     match naming.node {
-        Some(node) => names.insert(naming.path.clone(), node),
-        None => names.remove(&naming.path),
+        Some(node) => names.insert(naming.name.clone(), node),
+        None => names.remove(&naming.name),
     };
 }
 
@@ -402,5 +462,21 @@ mod tests {
         sync(&mut disk, 5, 2, Some("e"));
         sync(&mut disk, 6, 1, Some("d"));
         assert_eq!(left(&disk, Kept::Nothing), names(&[]));
+    }
+
+    /// What is in a directory goes with it, and a directory has one name at a time.
+    #[test]
+    fn a_directory_is_renamed_with_what_is_in_it() {
+        let mut disk = Disk::default();
+        disk.follow(&Record::Directory("c".into()));
+        sync(&mut disk, 1, 0, Some(""));
+        disk.follow(&Record::Made { path: "c/a".into(), inode: 7, emptied: false });
+        disk.follow(&Record::Renamed { from: "c".into(), to: "d".into() });
+        assert_eq!(left(&disk, Kept::Nothing), names(&[]));
+        sync(&mut disk, 2, 1, Some("d"));
+        assert_eq!(left(&disk, Kept::Nothing), names(&[]), "the file is in c");
+        assert_eq!(left(&disk, Kept::Names), names(&[("a", "")]));
+        sync(&mut disk, 3, 0, Some(""));
+        assert_eq!(left(&disk, Kept::Nothing), names(&[("a", "")]));
     }
 }

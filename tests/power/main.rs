@@ -7,6 +7,7 @@
 //! disk       what of a record is surely on the disk after a power cut, and what may be
 //! claims     what was promised to clients, what was given to servers
 //! check      opens what was left: nothing promised is lost, nothing is there or goes out twice
+//! folders    both, for what programs file: folders, flags, moves, copies, messages that are appended and deleted
 //! cuts       power cuts: at each sync and each answer, and that a missing sync would be noticed
 //! steps      SIGKILL at each step between accepting and acknowledging, and of a delivery
 //! load       SIGKILL at random, while clients submit
@@ -32,6 +33,7 @@ mod disk;
 mod recorder;
 
 mod cuts;
+mod folders;
 mod load;
 mod steps;
 

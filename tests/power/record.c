@@ -383,6 +383,7 @@ static int two_names(uint32_t kind, int from_at, const char *from, int to_at, co
 
 int rename(const char *a, const char *b) { return two_names(RENAMED, AT_FDCWD, a, AT_FDCWD, b, 0); }
 int renameat(int at, const char *a, int to, const char *b) { return two_names(RENAMED, at, a, to, b, 0); }
+int renameat2(int at, const char *a, int to, const char *b, unsigned flags) { return two_names(RENAMED, at, a, to, b, flags); }
 int link(const char *a, const char *b) { return two_names(LINKED, AT_FDCWD, a, AT_FDCWD, b, 0); }
 int linkat(int at, const char *a, int to, const char *b, int flags) { return two_names(LINKED, at, a, to, b, flags); }
 

@@ -132,7 +132,7 @@ fn state(home: &Home, profile: &str) -> Option<String> {
 }
 
 /// What is on the disk of a home whose store is there, empty and closed.
-fn used(profile: &str) -> Disk {
+pub(crate) fn used(profile: &str) -> Disk {
     let home = Home::new();
     home.profile(profile, "[[transport]]\nkind = \"maildir\"\n");
     let mut broker = home.serve();
@@ -144,7 +144,7 @@ fn used(profile: &str) -> Disk {
 }
 
 /// Puts that into a home.
-fn fill(disk: &Disk, home: &Home) {
+pub(crate) fn fill(disk: &Disk, home: &Home) {
     disk.leave(&home.path(""), Kept::Nothing, &mut Chance(1));
 }
 

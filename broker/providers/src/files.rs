@@ -43,6 +43,11 @@ pub(crate) fn private_database(path: &Path) -> Result<(), ProviderError> {
     }
     match new_private_file(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault::io(path, &error)),
+        // A pipe would be waited for.
+        Err(_) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+            let error = io::Error::other("there is something else that is no file; move it away");
+            Err(fault::io(path, &error))
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -190,6 +195,16 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn a_pipe_is_no_database() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("s.db");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).expect("made");
+        let refused = private_database(&path).expect_err("it would be waited for");
+        assert!(refused.message.contains("move it away"), "{refused}");
+    }
 
     #[test]
     fn only_a_lock_that_isheld_is_another_brokers() {

@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub use self::mailbox::{Desks, MaildirMailbox};
-pub(crate) use self::mailbox::{filed_as, locate, open, own_name, stage, stage_again};
+pub(crate) use self::mailbox::{filed_as, locate, moved, open, own_name, stage, stage_again};
 pub use self::users::UserMaildirs;
 
 /// The age at which another program's file in `tmp` is removed, as Maildir's description says.
@@ -496,16 +496,27 @@ fn record_of(name: &str) -> Option<u128> {
     u128::from_str_radix(rest.split('-').next()?, 16).ok()
 }
 
+/// The id of a Maildir, if it has one that can be read.
+pub(crate) fn identity(path: &Path) -> Option<String> {
+    known_id(path).unwrap_or_default()
+}
+
+fn known_id(path: &Path) -> io::Result<Option<String>> {
+    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match read_small(&path.join(ID_FILE)).map(String::from_utf8) {
+        Ok(Ok(id)) if is_id(id.trim_end()) => Ok(Some(id.trim_end().to_owned())),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The id of a Maildir: from its file, or a new id if the file is missing or incomplete.
 fn directory_id(path: &Path) -> io::Result<String> {
-    let file = path.join(ID_FILE);
-    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match read_small(&file).map(String::from_utf8) {
-        Ok(Ok(id)) if is_id(id.trim_end()) => return Ok(id.trim_end().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    if let Some(id) = known_id(path)? {
+        return Ok(id);
     }
+    let file = path.join(ID_FILE);
     let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
     let made = path.join(format!("{ID_FILE}.new"));
     // An incomplete file may be left of an earlier attempt.

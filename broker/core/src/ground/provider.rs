@@ -1290,10 +1290,12 @@ pub struct Mirror {
 
 impl Mirror {
     /// How soon it must be committed. What lies in the mailbox is found again after a power cut; what the mailbox has carried out is
-    /// found to be done.
+    /// found to be done, where it was about to be done.
     fn urgency(&self) -> Urgency {
-        let news = |change: &MirrorChange| matches!(change, MirrorChange::Found { news: true, .. });
-        if self.changes.iter().any(news) { Urgency::Now } else { Urgency::Unsynced }
+        let at_once = |change: &MirrorChange| {
+            matches!(change, MirrorChange::Found { news: true, .. } | MirrorChange::Leaves { .. })
+        };
+        if self.changes.iter().any(at_once) { Urgency::Now } else { Urgency::Unsynced }
     }
 }
 
@@ -1379,6 +1381,15 @@ pub enum MirrorChange {
         /// Where it was.
         spot: Spot,
     },
+    /// The mailbox is about to move or to mark a message, or to file one. Until [`Done`](Self::Done) follows it may have done so or not.
+    Leaves {
+        /// The message.
+        record: u128,
+        /// Where it lies and which marks it had there; `None` if it is not in the mailbox yet.
+        from: Option<(Spot, Marks)>,
+        /// How it will be.
+        to: Heading,
+    },
     /// The mailbox has carried out a pending change.
     Done {
         /// The message.
@@ -1410,6 +1421,15 @@ pub struct MessageFacts {
     pub to: String,
 }
 
+/// How a message will be that a mailbox is about to move, to mark or to file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// The directory in which it will lie.
+    pub dir: String,
+    /// The marks that it will have.
+    pub marks: Marks,
+}
+
 /// A change that a mailbox does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
@@ -1417,6 +1437,10 @@ pub struct Pending {
     pub record: u128,
     /// Where it lies; `None` if it is not in the mailbox yet.
     pub spot: Option<Spot>,
+    /// The marks last seen there.
+    pub seen: Marks,
+    /// How it may be instead, because the mailbox was cut off while it moved, marked or filed the message.
+    pub heading: Option<Heading>,
     /// How it is to be; `None` if it is to be removed.
     pub wanted: Option<Wanted>,
     /// Its size in bytes.

@@ -681,7 +681,8 @@ impl Store {
                 let spot = message.and_then(|m| m.spot.clone());
                 let size = message.map_or(0, |m| m.bytes.len() as u64);
                 let received = message.map_or(0, |m| m.received);
-                Pending { record: *record, spot, wanted, size, received }
+                let seen = Marks(0);
+                Pending { record: *record, spot, seen, heading: None, wanted, size, received }
             })
             .collect();
         let end = after + rows.len() as u64;
@@ -725,7 +726,9 @@ impl Store {
                 self.dirs.insert(to, folder);
                 None
             }
-            MirrorChange::FolderKept { .. } | MirrorChange::Passed => None,
+            MirrorChange::FolderKept { .. }
+            | MirrorChange::Passed
+            | MirrorChange::Leaves { .. } => None,
             MirrorChange::Found { spot, marks, news, facts } => {
                 let folder = self.dirs.get(&spot.dir).copied().unwrap_or(Folder::INBOX);
                 if self.at_spot(&spot).is_some() {

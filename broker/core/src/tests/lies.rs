@@ -216,7 +216,8 @@ fn changed_folder() -> ChangedFolder {
 }
 
 fn pending() -> Pending {
-    Pending { record: 7, spot: None, wanted: None, size: 1, received: 0 }
+    let (seen, heading) = (Marks(0), None);
+    Pending { record: 7, spot: None, seen, heading, wanted: None, size: 1, received: 0 }
 }
 
 fn person() -> AddressRow {

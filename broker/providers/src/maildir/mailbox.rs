@@ -184,6 +184,14 @@ pub(crate) fn stage(
     act::link((&from, &base, book::flags(marks)), (&to, staged.as_bytes()))
 }
 
+/// The name of a directory once a folder has other names along the way to it; nothing if the directory is neither that folder's nor
+/// below it.
+pub(crate) fn moved(dir: &str, from: &str, to: &[String]) -> Option<String> {
+    let (dir, from, to) = (Dir::parse(dir)?, Dir::parse(from)?, Dir::named(to).ok()?);
+    let is_it = dir == from || from.is_above(&dir);
+    dir.moved(&from, &to).filter(|_| is_it).map(|dir| dir.text())
+}
+
 /// The record of a message whose file has such a name.
 pub(crate) fn filed_as(name: &str) -> Option<u128> {
     names::record_of(&names::unescape(name)?)

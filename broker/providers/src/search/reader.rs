@@ -96,7 +96,7 @@ impl Reader {
 
 /// `None` if there is no index, or one of another store or version.
 fn connect(path: &Path, store: u32) -> std::result::Result<Option<(Connection, Watch)>, Failure> {
-    if !path.exists() {
+    if !path.is_file() {
         return Ok(None);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sundown_core::provider::{
-    ChangedFolder, PathPart, Pending, ProviderAnswer, Spot, SubmissionState, Wanted,
+    ChangedFolder, Heading, PathPart, Pending, ProviderAnswer, Spot, SubmissionState, Wanted,
 };
 use sundown_protocol::EntryId;
 use sundown_protocol::folder::{
@@ -293,13 +293,34 @@ pub(super) fn changed_folders(connection: &Connection, mailbox: &Path, limit: u3
     Ok(ProviderAnswer::ChangedFolders(rows))
 }
 
+/// Directories of a mailbox whose folders were renamed here, with the names along the way to each: the mailbox may have renamed them
+/// already.
+pub(super) fn renamed_folders(
+    connection: &Connection,
+    mailbox: i64,
+) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    let sql = "SELECT dir, id FROM folder WHERE mailbox = ?1 AND renamed = 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
+    let found = statement.query_map([mailbox], row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut renamed = Vec::new();
+    for (dir, id) in found {
+        if let Some(folder) = schema::folder(id)? {
+            let path = path_of(connection, mailbox, folder)?;
+            renamed.push((dir, path.into_iter().map(|part| part.name).collect()));
+        }
+    }
+    Ok(renamed)
+}
+
 /// Changes that a mailbox does not have yet.
 pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit: u32) -> Answer {
     let Some(number) = spots::number_of(connection, mailbox)? else {
         return Ok(ProviderAnswer::Pending { rows: Vec::new(), next: None });
     };
     let sql = "SELECT message.seq, record, spot.dir, spot.name, message.folder, size, received,
-                   flags, folder.dir, folder.mailbox, folder.role
+                   flags, folder.dir, folder.mailbox, folder.role, spot.heading,
+                   spot.marks, spot.heading_marks
                FROM spot JOIN message ON message.seq = spot.message
                LEFT JOIN folder ON folder.id = message.folder
                WHERE spot.mailbox = ?1 AND pending = 1 AND spot.message > ?2
@@ -318,7 +339,11 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
         let spot = dir.zip(name).map(|(dir, name)| Spot { dir, name });
         let record = u128::from_be_bytes(row.get(1)?);
         let received = row.get::<_, i64>(6)? as u64;
-        Ok((row.get::<_, u64>(0)?, record, spot, wanted, row.get::<_, u64>(5)?, received))
+        let dir: Option<String> = row.get(11)?;
+        let marks = Marks(row.get::<_, Option<u16>>(13)?.unwrap_or_default());
+        let heading = dir.map(|dir| Heading { dir, marks });
+        let (size, seen) = (row.get::<_, u64>(5)?, Marks(row.get(12)?));
+        Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), wanted, size, received))
     };
     let found = statement.query_map(params![number, after, u64::from(most) + 1], row)?;
     let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -326,7 +351,7 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     found.truncate(most as usize);
     let next = found.last().filter(|_| more).map(|(seq, ..)| *seq);
     let mut rows = Vec::new();
-    for (_, record, spot, wanted, size, received) in found {
+    for (_, record, (spot, seen, heading), wanted, size, received) in found {
         let wanted = match wanted {
             None => None,
             Some((folder, dir, role, marks)) => {
@@ -334,7 +359,7 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
                 Some(Wanted { folder, dir, path, role, marks })
             }
         };
-        rows.push(Pending { record, spot, wanted, size, received });
+        rows.push(Pending { record, spot, seen, heading, wanted, size, received });
     }
     Ok(ProviderAnswer::Pending { rows, next })
 }

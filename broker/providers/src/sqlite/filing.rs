@@ -17,7 +17,7 @@ use super::schema::folder_number;
 use super::spots::{self, TMP};
 use super::sum::By;
 use super::write::{Answer, Known, Writer, collision};
-use crate::fault::{self, Failure};
+use crate::fault::Failure;
 
 impl Writer {
     pub(super) fn set_flags(&self, record: u128, add: &Flags, remove: &Flags) -> Answer {
@@ -95,10 +95,7 @@ impl Writer {
             // The copy has the file under another name before it is answered: the first one may be removed by another program.
             Some(spot) => {
                 let name = spots::name_of(copy);
-                let staged = spot.stage(&name);
-                let staged =
-                    staged.map_err(|error| Failure::Refused(fault::io(&spot.mailbox, &error)))?;
-                if !staged {
+                if !spot.stage(&self.connection, &name)? {
                     return Err(no_message());
                 }
                 Some((spot.number, name))
@@ -118,7 +115,7 @@ impl Writer {
         }
         match staged {
             Some((mailbox, name)) => {
-                let sql = "INSERT INTO spot VALUES (?1, ?2, ?3, ?4, 0, 0, 1)";
+                let sql = "INSERT INTO spot VALUES (?1, ?2, ?3, ?4, 0, 0, 1, NULL, NULL)";
                 let parameters = params![seq, mailbox, TMP, name];
                 self.connection.prepare_cached(sql)?.execute(parameters)?;
             }
@@ -169,6 +166,7 @@ impl Writer {
     pub(super) fn tell_mailbox(&self, seq: u64) -> rusqlite::Result<()> {
         let sql = "UPDATE spot SET pending =
                        (SELECT CASE WHEN spot.name IS NULL OR spot.dir = 'tmp'
+                                OR spot.heading IS NOT NULL
                                 OR spot.folder <> message.folder
                                 OR spot.marks <> (ifnull(message.flags, 1) & ?2)
                             THEN 1 END
@@ -182,7 +180,8 @@ impl Writer {
     /// those of the Inbox's mailbox, which makes its directory for the first message.
     pub(super) fn hand_to_mailbox(&self, seq: u64, folder: Folder) -> rusqlite::Result<()> {
         let sql = "INSERT INTO spot
-                       SELECT ?1, coalesce(folder.mailbox, inbox.mailbox), NULL, NULL, 0, 0, 1
+                       SELECT ?1, coalesce(folder.mailbox, inbox.mailbox), NULL, NULL, 0, 0, 1, NULL,
+                           NULL
                        FROM folder JOIN folder AS inbox ON inbox.id = 1
                        WHERE folder.id = ?2 AND (folder.dir IS NOT NULL OR folder.id > 5)
                            AND coalesce(folder.mailbox, inbox.mailbox) IS NOT NULL
@@ -191,9 +190,9 @@ impl Writer {
         self.tell_mailbox(seq)
     }
 
-    /// Has a mailbox remove a message that was deleted for good. One that it does not have yet is forgotten.
+    /// Has a mailbox remove a message that was deleted for good. One that it has not begun to file is forgotten.
     pub(super) fn leave_mailbox(&self, seq: u64) -> rusqlite::Result<()> {
-        let sql = "DELETE FROM spot WHERE message = ?1 AND name IS NULL";
+        let sql = "DELETE FROM spot WHERE message = ?1 AND name IS NULL AND heading IS NULL";
         self.connection.prepare_cached(sql)?.execute([seq])?;
         let sql = "UPDATE spot SET pending = 1 WHERE message = ?1";
         self.connection.prepare_cached(sql)?.execute([seq])?;

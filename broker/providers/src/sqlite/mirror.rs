@@ -7,12 +7,13 @@
 //! in whatever directory, it is the same message: it was moved by another program, or the mailbox was away.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
-    MessageFacts, Mirror, MirrorChange, News, ProviderAnswer, Spot, StoreChange,
+    Heading, MessageFacts, Mirror, MirrorChange, News, ProviderAnswer, Spot, StoreChange,
 };
 use sundown_protocol::folder::{Marks, Role};
 use sundown_protocol::notification::FolderChange;
@@ -54,14 +55,36 @@ impl Writer {
         Ok(ProviderAnswer::Mirrored(in_few(changes)))
     }
 
-    /// The number of a mailbox, which the store may see for the first time.
+    /// The number of a mailbox, which the store may see for the first time, or in another place: a home that was moved, or restored
+    /// elsewhere.
     fn mailbox(&self, path: &Path) -> rusqlite::Result<i64> {
         if let Some(number) = spots::number_of(&self.connection, path)? {
             return Ok(number);
         }
-        let sql = "INSERT INTO mailbox (path) VALUES (?1)";
-        self.connection.prepare_cached(sql)?.execute([path.as_os_str().as_bytes()])?;
+        let identity = maildir::identity(path);
+        let bytes = path.as_os_str().as_bytes();
+        if let Some(moved) = self.moved_mailbox(identity.as_deref())? {
+            let sql = "UPDATE mailbox SET path = ?2 WHERE id = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![moved, bytes])?;
+            return Ok(moved);
+        }
+        let sql = "INSERT INTO mailbox (path, identity) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![bytes, identity])?;
         Ok(self.connection.last_insert_rowid())
+    }
+
+    /// The mailbox with this identity that is not where it was. One that is still there has been copied.
+    fn moved_mailbox(&self, identity: Option<&str>) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT id, path FROM mailbox WHERE identity = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut found = statement.query([identity])?;
+        while let Some(row) = found.next()? {
+            let path: Vec<u8> = row.get(1)?;
+            if maildir::identity(Path::new(OsStr::from_bytes(&path))).as_deref() != identity {
+                return row.get(0).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn mirror_one(
@@ -107,6 +130,9 @@ impl Writer {
                 if let Some(lying) = self.lying(mailbox, spot)? {
                     self.vanished(&lying, changes)?;
                 }
+            }
+            MirrorChange::Leaves { record, from, to } => {
+                self.leaves(mailbox, *record, (from.as_ref(), to), changes)?;
             }
             MirrorChange::Done { record, spot, marks, wanted } => {
                 self.carried_out(mailbox, (*record, *wanted), (spot.as_ref(), *marks), changes)?;
@@ -157,8 +183,8 @@ impl Writer {
         let place = self.place_for(mailbox, &spot.dir, marks)?;
         let seq = lying.seq;
         // A message that has vanished may be remembered there; it lies elsewhere or nowhere now.
-        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
-                   WHERE message = ?1";
+        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
+                       heading = NULL WHERE message = ?1";
         let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         let Some(folder) = lying.folder else { return Ok(()) };
@@ -229,7 +255,7 @@ impl Writer {
             facts.date.map(|date| date as i64),
         ])?;
         self.sum_up(seq, record)?;
-        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)";
+        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         let told = News { from: facts.from.clone(), subject: facts.subject.clone() };
@@ -259,8 +285,8 @@ impl Writer {
             return Ok(vanished);
         }
         let place = self.place_for(mailbox, &spot.dir, marks)?;
-        let sql = "UPDATE OR IGNORE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
-                   WHERE message = ?1 AND mailbox = ?6 AND name IS NULL";
+        let sql = "UPDATE OR IGNORE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
+                       heading = NULL WHERE message = ?1 AND mailbox = ?6 AND name IS NULL";
         let parameters =
             params![known.seq, spot.dir, spot.name, marks.0, folder_number(place), mailbox];
         if self.connection.prepare_cached(sql)?.execute(parameters)? == 0 {
@@ -290,7 +316,7 @@ impl Writer {
         let parameters = params![seq, folder_number(folder), marks.0];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         self.sum_up(seq, record)?;
-        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)";
+        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         changes.push(StoreChange::Created { record, folder, news: None });
@@ -309,10 +335,52 @@ impl Writer {
             "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3) WHERE seq = ?1";
         let parameters = params![lying.seq, GONE, wall() as i64];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
-        let sql = "UPDATE spot SET pending = NULL WHERE message = ?1";
+        let sql = "UPDATE spot SET pending = NULL, heading = NULL WHERE message = ?1";
         self.connection.prepare_cached(sql)?.execute([lying.seq])?;
         changes.push(StoreChange::Deleted { record: lying.record, folder });
         Ok(())
+    }
+
+    /// The mailbox is about to move a message. It is pending until the mailbox says that it has.
+    fn leaves(
+        &self,
+        mailbox: i64,
+        record: u128,
+        (from, to): (Option<&(Spot, Marks)>, &Heading),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let Some(known) = self.known(record)? else { return Ok(()) };
+        if let Some((spot, marks)) = from {
+            let (mut flags, before) = (self.flags(known.seq)?, self.marks_seen(known.seq)?);
+            let deleted = |marks: Marks| marks.contains(Marks::DELETED);
+            let is_marked = deleted(*marks);
+            if let Some(folder) = known.folder
+                && is_marked == (folder == Folder::DELETED)
+                && [flags.marks, before].map(deleted) == [!is_marked; 2]
+            {
+                // It has the mark of its place from a mailbox that was cut off before it said so.
+                flags.marks.0 ^= Marks::DELETED.0;
+                self.write_flags(known.seq, &flags)?;
+                changes.push(StoreChange::Modified { record, folder });
+            }
+            let place = folder_number(self.place_for(mailbox, &spot.dir, *marks)?);
+            let sql = "UPDATE OR IGNORE spot SET dir = ?3, name = ?4, marks = ?5, folder = ?6
+                       WHERE message = ?1 AND mailbox = ?2";
+            let parameters = params![known.seq, mailbox, spot.dir, spot.name, marks.0, place];
+            self.connection.prepare_cached(sql)?.execute(parameters)?;
+        }
+        let sql = "UPDATE spot SET heading = ?3, heading_marks = ?4, pending = 1
+                   WHERE message = ?1 AND mailbox = ?2";
+        let parameters = params![known.seq, mailbox, to.dir, to.marks.0];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(())
+    }
+
+    /// The marks with which the mailbox had a message.
+    fn marks_seen(&self, seq: u64) -> rusqlite::Result<Marks> {
+        let sql = "SELECT marks FROM spot WHERE message = ?1";
+        let marks = self.connection.prepare_cached(sql)?.query_row([seq], |row| row.get(0));
+        Ok(Marks(marks.optional()?.unwrap_or_default()))
     }
 
     /// The mailbox has what was pending. There may be more by now, which stays as programs want it and is pending still.
@@ -341,13 +409,14 @@ impl Writer {
         let sql = "SELECT folder, marks FROM spot WHERE message = ?1";
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, Marks(row.get(1)?)));
         let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
-        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5
-                   WHERE message = ?1 AND mailbox = ?6";
+        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
+                       heading = NULL WHERE message = ?1 AND mailbox = ?6";
         let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place), mailbox];
         if self.connection.prepare_cached(sql)?.execute(parameters)? == 0 {
             if known.folder.is_none() {
                 // It was deleted for good while the mailbox filed it, which is to remove it again.
-                let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?6, ?2, ?3, ?4, ?5, 1)";
+                let sql =
+                    "INSERT OR REPLACE INTO spot VALUES (?1, ?6, ?2, ?3, ?4, ?5, 1, NULL, NULL)";
                 self.connection.prepare_cached(sql)?.execute(parameters)?;
             }
             return Ok(());
@@ -502,10 +571,10 @@ impl Writer {
 
     /// A directory has another name, and so have those below it.
     fn folder_moved(&self, mailbox: i64, from: &str, to: &str) -> Result<(), Failure> {
-        for table in ["folder", "spot"] {
+        for (table, dir) in [("folder", "dir"), ("spot", "dir"), ("spot", "heading")] {
             let sql = format!(
-                "UPDATE OR IGNORE {table} SET dir = ?3 || substr(dir, length(?2) + 1)
-                 WHERE mailbox = ?1 AND (dir = ?2 OR substr(dir, 1, length(?2) + 1) = ?2 || '.')"
+                "UPDATE OR IGNORE {table} SET {dir} = ?3 || substr({dir}, length(?2) + 1)
+                 WHERE mailbox = ?1 AND ({dir} = ?2 OR substr({dir}, 1, length(?2) + 1) = ?2 || '.')"
             );
             self.connection.prepare_cached(&sql)?.execute(params![mailbox, from, to])?;
         }

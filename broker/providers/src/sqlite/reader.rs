@@ -221,7 +221,7 @@ fn bytes_of(connection: &Connection, record: u128) -> std::result::Result<(Bytes
     let sql = "SELECT seq FROM message WHERE record = ?1";
     let seq = connection.prepare_cached(sql)?.query_row([key(record)], |row| row.get(0))?;
     let place = spots::of(connection, seq)?.ok_or_else(no_message)?;
-    let file = place.open().map_err(|error| {
+    let file = place.open(connection)?.map_err(|error| {
         let text = format!(
             "the file of the message in {} cannot be read: {error}; another program may have moved or deleted it",
             place.mailbox.display()

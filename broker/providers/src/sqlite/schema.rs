@@ -113,7 +113,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS folder_dir ON folder (mailbox, dir) WHERE dir 
 CREATE TABLE IF NOT EXISTS mailbox (
     id INTEGER PRIMARY KEY,
     path BLOB NOT NULL UNIQUE,
-    passed INTEGER
+    passed INTEGER,
+    identity TEXT
 );
 CREATE TABLE IF NOT EXISTS spot (
     message INTEGER PRIMARY KEY,
@@ -122,7 +123,9 @@ CREATE TABLE IF NOT EXISTS spot (
     name TEXT,
     marks INTEGER NOT NULL,
     folder INTEGER NOT NULL,
-    pending INTEGER
+    pending INTEGER,
+    heading TEXT,
+    heading_marks INTEGER
 );
 CREATE UNIQUE INDEX IF NOT EXISTS spot_name ON spot (mailbox, dir, name) WHERE name IS NOT NULL;
 CREATE INDEX IF NOT EXISTS spot_pending ON spot (mailbox, message) WHERE pending = 1;

@@ -10,6 +10,8 @@ use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::Spot;
 use sundown_protocol::folder::Marks;
 
+use super::contents;
+use crate::fault::{self, Failure};
 use crate::maildir;
 
 /// Stands for the directory of a message that lies in the mailbox's own `tmp`: a copy that it has not filed yet.
@@ -25,45 +27,59 @@ pub(super) struct Place {
     pub(super) spot: Option<Spot>,
     /// The marks last seen there.
     pub(super) marks: Marks,
-    /// The directory of its folder, to which the mailbox may have moved it already without having said so.
-    bound: Option<String>,
+    /// The directory to which the mailbox is moving it.
+    heading: Option<String>,
     /// The name that the mailbox gives to a message that it files.
     own: String,
 }
 
 impl Place {
     /// The file of the message, if it is there.
-    pub(super) fn find(&self) -> Option<PathBuf> {
-        let spot = self.spot.as_ref()?;
+    fn find(&self, connection: &Connection) -> rusqlite::Result<Option<PathBuf>> {
+        let Some(spot) = &self.spot else { return Ok(None) };
         let here = if spot.dir == TMP {
             Some(self.mailbox.join(TMP).join(&spot.name)).filter(|path| path.exists())
         } else {
             maildir::locate(&self.mailbox, &spot.dir, &spot.name, self.marks)
         };
-        let locate =
-            |(dir, name): (&str, &str)| maildir::locate(&self.mailbox, dir, name, self.marks);
-        here.or_else(|| self.next_places(spot).find_map(locate))
+        if here.is_some() {
+            return Ok(here);
+        }
+        let places = self.next_places(connection, spot)?;
+        let locate = |(dir, name): (_, &str)| maildir::locate(&self.mailbox, dir, name, self.marks);
+        Ok(places.iter().find_map(|(dir, name)| locate((dir, name))))
     }
 
-    /// Where a message is that is not where it was any more.
-    fn next_places<'p>(&'p self, spot: &'p Spot) -> impl Iterator<Item = (&'p str, &'p str)> {
-        let dirs = self.bound.as_deref().into_iter();
-        dirs.flat_map(|dir| [(dir, &*spot.name), (dir, &*self.own)])
+    /// Where a message may be that is not where it was any more: the mailbox has moved it, or its directory, and has not said so yet.
+    fn next_places<'p>(
+        &'p self,
+        connection: &Connection,
+        spot: &'p Spot,
+    ) -> rusqlite::Result<Vec<(String, &'p str)>> {
+        let mut dirs: Vec<_> = self.heading.iter().cloned().collect();
+        for (from, to) in contents::renamed_folders(connection, self.number)? {
+            let known = self.heading.iter().chain([&spot.dir]);
+            dirs.extend(known.filter_map(|dir| maildir::moved(dir, &from, &to)));
+        }
+        let names = |dir: String| [(dir.clone(), &*spot.name), (dir, &*self.own)];
+        Ok(dirs.into_iter().flat_map(names).collect())
     }
 
     /// Gives the file of the message a second name in the mailbox's `tmp`, which outlives the first. Whether the file is there.
-    pub(super) fn stage(&self, name: &str) -> io::Result<bool> {
+    pub(super) fn stage(&self, connection: &Connection, name: &str) -> Result<bool, Failure> {
         let Some(spot) = &self.spot else { return Ok(false) };
+        let failed = |error: io::Error| Failure::Refused(fault::io(&self.mailbox, &error));
         let here = if spot.dir == TMP {
-            maildir::stage_again(&self.mailbox, &spot.name, name)?
+            maildir::stage_again(&self.mailbox, &spot.name, name)
         } else {
-            maildir::stage(&self.mailbox, (&spot.dir, &spot.name), self.marks, name)?
+            maildir::stage(&self.mailbox, (&spot.dir, &spot.name), self.marks, name)
         };
-        if here {
+        if here.map_err(failed)? {
             return Ok(true);
         }
-        for place in self.next_places(spot) {
-            if maildir::stage(&self.mailbox, place, self.marks, name)? {
+        for (dir, known) in self.next_places(connection, spot)? {
+            let place = (&*dir, known);
+            if maildir::stage(&self.mailbox, place, self.marks, name).map_err(failed)? {
                 return Ok(true);
             }
         }
@@ -71,26 +87,25 @@ impl Place {
     }
 
     /// Opens the file of the message. A file that gets other flags meanwhile is looked for again.
-    pub(super) fn open(&self) -> io::Result<File> {
+    pub(super) fn open(&self, connection: &Connection) -> rusqlite::Result<io::Result<File>> {
         let mut error = io::Error::from(io::ErrorKind::NotFound);
         for _ in 0..3 {
-            let Some(path) = self.find() else { break };
+            let Some(path) = self.find(connection)? else { break };
             match maildir::open(&path) {
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound => error = gone,
-                opened => return opened,
+                opened => return Ok(opened),
             }
         }
-        Err(error)
+        Ok(Err(error))
     }
 }
 
 /// Where a message lies, by its order in the store.
 pub(super) fn of(connection: &Connection, seq: u64) -> rusqlite::Result<Option<Place>> {
     let sql = "SELECT mailbox.id, mailbox.path, spot.dir, spot.name, marks, record, received,
-                   CASE WHEN folder.mailbox = spot.mailbox THEN folder.dir END
+                   heading
                FROM spot JOIN mailbox ON mailbox.id = spot.mailbox
                JOIN message ON message.seq = spot.message
-               LEFT JOIN folder ON folder.id = message.folder
                WHERE spot.message = ?1";
     let row = |row: &rusqlite::Row<'_>| {
         let (dir, name): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
@@ -103,7 +118,7 @@ pub(super) fn of(connection: &Connection, seq: u64) -> rusqlite::Result<Option<P
             mailbox,
             spot,
             marks: Marks(row.get(4)?),
-            bound: row.get(7)?,
+            heading: row.get(7)?,
             own: maildir::own_name(record, received),
         })
     };

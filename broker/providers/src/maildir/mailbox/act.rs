@@ -294,6 +294,11 @@ pub(super) fn place(
     Err(restless())
 }
 
+/// Whether a message is in `tmp`.
+pub(super) fn is_staged(folder: &Folder, staged: &[u8]) -> io::Result<bool> {
+    is_there(folder, &At { sub: Sub::Tmp, file: staged.to_owned() })
+}
+
 /// Removes a message from `tmp`. Whether it was there.
 pub(super) fn unstage(folder: &Folder, staged: &[u8]) -> io::Result<bool> {
     remove_at(folder, &At { sub: Sub::Tmp, file: staged.to_owned() })

@@ -3,19 +3,17 @@
 //! The store says how a message is to be, and where it lies. Whatever a crash has left half-way, the same steps lead there: each looks for
 //! what it would make before it makes it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::ops::ControlFlow;
 
-use sundown_core::provider::{MirrorChange, Pending, ProviderError, Spot, Wanted};
+use sundown_core::provider::{Heading, MirrorChange, Pending, ProviderError, Spot, Wanted};
 use sundown_protocol::Code;
-use sundown_protocol::folder::Role;
+use sundown_protocol::folder::{Marks, Role};
 
 use super::act::{self, At, Flagged, Moved, Try};
 use super::book::{self, Book, Halt, spot};
 use super::folders::{Dir, Folder, Root, Standing, Sub};
 use super::names::{self, Base, Flags};
-use super::scan;
 use super::shelf::{MakeError, Shelf};
 use super::tree::TreeError;
 use crate::fault;
@@ -31,8 +29,14 @@ pub(super) struct Carrier<'a> {
     pub(super) root: &'a Root,
     pub(super) book: &'a mut Book,
     pub(super) shelf: &'a mut Shelf,
-    /// Where each file is, once one was looked for that an earlier try may have moved.
-    pub(super) files: Option<HashMap<Base, Dir>>,
+}
+
+/// What is to be done with one message.
+struct Plan<'p> {
+    pending: &'p Pending,
+    lies: Lies,
+    /// Where it is to lie, and with which flags; nothing if it is to be removed.
+    to: Option<(&'p Wanted, Dir, Flags)>,
 }
 
 /// What could not be carried out.
@@ -40,6 +44,21 @@ pub(super) struct Carrier<'a> {
 struct Failed {
     records: HashSet<u128>,
     first: Option<ProviderError>,
+}
+
+impl Failed {
+    /// Notes that a change was not carried out.
+    fn note(&mut self, root: &Root, record: u128, failure: Failure) -> Result<(), Halt> {
+        let error = match failure {
+            Failure::Halt(halt) => return Err(halt),
+            Failure::This(error) => error,
+        };
+        let (path, hex) = (root.path().display(), format!("{record:032x}"));
+        tracing::warn!(%path, record = %hex, %error, "a change is not made in the Maildir yet");
+        self.records.insert(record);
+        self.first.get_or_insert(error);
+        Ok(())
+    }
 }
 
 /// Why one change was not carried out.
@@ -84,24 +103,29 @@ enum Lies {
     Nowhere,
     /// In the Maildir's `tmp`.
     Staged(Vec<u8>),
-    In(Dir, Vec<u8>),
+    /// In a folder, under this base name; with the flags last seen, which the file may have no more.
+    In(Dir, Base, Flags),
 }
 
 impl Lies {
     fn of(pending: &Pending) -> Option<Self> {
         let Some(Spot { dir, name }) = &pending.spot else { return Some(Self::Nowhere) };
         let base = names::unescape(name).filter(|base| names::is_base(base))?;
-        if dir == TMP { Some(Self::Staged(base)) } else { Some(Self::In(Dir::parse(dir)?, base)) }
+        if dir == TMP {
+            Some(Self::Staged(base))
+        } else {
+            Some(Self::In(Dir::parse(dir)?, base, book::flags(pending.seen)))
+        }
     }
 }
 
 impl Carrier<'_> {
     /// Carries out everything, and what has become pending by that: another program's flags can cross with ours. A change that fails
     /// leaves the others alone, and stays pending: the first error.
-    pub(super) fn carry_out(&mut self, attempt: Try) -> Result<Option<ProviderError>, Halt> {
+    pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
         let mut failed = Failed::default();
         for _ in 0..ROUNDS {
-            if !self.carry_out_once(attempt, &mut failed)? {
+            if !self.carry_out_once(&mut failed)? {
                 break;
             }
         }
@@ -109,32 +133,31 @@ impl Carrier<'_> {
     }
 
     /// Carries out what is pending, but for what has failed before. Whether anything was carried out.
-    fn carry_out_once(&mut self, attempt: Try, failed: &mut Failed) -> Result<bool, Halt> {
+    fn carry_out_once(&mut self, failed: &mut Failed) -> Result<bool, Halt> {
         let (mut after, mut any) = (0, false);
         loop {
             let (rows, next) = self.book.pending(after)?;
+            let mut plans = Vec::new();
             for row in &rows {
                 if failed.records.contains(&row.record) {
                     continue;
                 }
-                self.book.go_on()?;
-                match self.root.standing() {
-                    Standing::There => {}
-                    lost => return Err(Halt::Lost(lost)),
+                self.may_go_on()?;
+                match self.plan(row) {
+                    Ok(plan) => plans.push(plan),
+                    Err(failure) => failed.note(self.root, row.record, failure)?,
                 }
-                match self.one(row, attempt) {
+            }
+            // Who reads a message while it is moved, and who goes on after a crash, looks where it was to be.
+            self.book.write()?;
+            for plan in plans {
+                self.may_go_on()?;
+                match self.one(&plan) {
                     Ok(changes) => {
                         any = true;
                         self.book.say_all(changes)?;
                     }
-                    Err(Failure::Halt(halt)) => return Err(halt),
-                    Err(Failure::This(error)) => {
-                        let record = format!("{:032x}", row.record);
-                        let path = self.root.path().display();
-                        tracing::warn!(%path, %record, %error, "a change is not made in the Maildir yet");
-                        failed.records.insert(row.record);
-                        failed.first.get_or_insert(error);
-                    }
+                    Err(failure) => failed.note(self.root, plan.pending.record, failure)?,
                 }
             }
             self.book.write()?;
@@ -145,50 +168,78 @@ impl Carrier<'_> {
         }
     }
 
-    fn one(&mut self, pending: &Pending, attempt: Try) -> Result<Vec<MirrorChange>, Failure> {
-        let mut changes = Vec::new();
-        let record = pending.record;
+    fn may_go_on(&self) -> Result<(), Halt> {
+        self.book.go_on()?;
+        match self.root.standing() {
+            Standing::There => Ok(()),
+            lost => Err(Halt::Lost(lost)),
+        }
+    }
+
+    /// Finds out where a message lies and is to lie. If these are two places, the store is told of both.
+    fn plan<'p>(&mut self, pending: &'p Pending) -> Result<Plan<'p>, Failure> {
         let Some(lies) = Lies::of(pending) else {
             let text = "the store names a place that no Maildir has";
             return Err(Failure::This(ProviderError::new(Code::E_CORRUPT_STORE, text)));
         };
-        let Some(wanted) = &pending.wanted else {
+        let lies = self.found_again(lies, pending)?;
+        let Some(wanted) = &pending.wanted else { return Ok(Plan { pending, lies, to: None }) };
+        let (dir, flags) = self.target(&lies, wanted, pending.seen)?;
+        let from = match &lies {
+            Lies::In(there, base, seen) => Some((spot(there, base), book::marks(*seen))),
+            Lies::Staged(_) | Lies::Nowhere => None,
+        };
+        let to = Heading { dir: dir.text(), marks: book::marks(flags) };
+        self.book.say(MirrorChange::Leaves { record: pending.record, from, to })?;
+        Ok(Plan { pending, lies, to: Some((wanted, dir, flags)) })
+    }
+
+    fn one(&mut self, plan: &Plan<'_>) -> Result<Vec<MirrorChange>, Failure> {
+        let mut changes = Vec::new();
+        let Plan { pending, lies, to } = plan;
+        let record = pending.record;
+        let Some((wanted, dir, flags)) = to else {
             self.remove(lies)?;
             let marks = book::marks(Flags::NONE);
             return Ok(vec![MirrorChange::Done { record, spot: None, marks, wanted: None }]);
         };
-        let lies = if attempt == Try::Again { self.found_again(lies, pending)? } else { lies };
-        let (dir, flags) = self.target(&lies, wanted)?;
+        let (dir, flags) = (dir.clone(), *flags);
+        // Only what was tried before can have been done already.
+        let attempt = if pending.heading.is_some() { Try::Again } else { Try::First };
         let folder = self.folder(&dir)?;
         let own = names::of_record(record, pending.received / 1000);
         let done = match lies {
             Lies::Nowhere => {
-                let message = self.book.open_message(record).map_err(Failure::This)?;
+                let message = match self.book.open_message(record) {
+                    // It was deleted for good meanwhile.
+                    Err(gone) if gone.code == Code::E_NOT_FOUND => return Ok(changes),
+                    message => message.map_err(Failure::This)?,
+                };
                 let to = (&folder, &*own);
                 let at = act::import(to, message, flags, pending.received, attempt)?;
                 Some((own, at))
             }
             Lies::Staged(name) => {
                 let root = self.root.folder(&Dir::ROOT)?;
-                let placed = act::place((&root, &name), (&folder, &own), flags, attempt)?;
+                let placed = act::place((&root, name), (&folder, &own), flags, attempt)?;
                 placed.map(|at| (own, at))
             }
-            Lies::In(there, base) => {
-                let seen = self.hint(&there, &base)?;
+            Lies::In(there, base, seen) => {
+                let seen = *seen;
                 // What was changed here is changed there; what else has changed there stays.
                 let change = |now: Flags| now.taking(flags, seen.differing(flags));
-                let moved = if there == dir {
-                    let flagged = act::set_flags(&folder, &base, seen, change)?;
+                let moved = if *there == dir {
+                    let flagged = act::set_flags(&folder, base, seen, change)?;
                     flagged.map(|flagged| (base.clone(), flagged.at, Some(flagged.before)))
                 } else {
-                    let source = self.folder(&there)?;
+                    let source = self.folder(there)?;
                     let bases = [base.clone(), own];
-                    move_under_a_name((&source, &base, seen), &folder, bases, change, attempt)?
+                    move_under_a_name((&source, base, seen), &folder, bases, change, attempt)?
                 };
                 moved.map(|(name, at, before)| {
                     // Seen only now: the store is told of it first.
                     if let Some(before) = before.filter(|before| *before != seen) {
-                        let (spot, marks) = (spot(&there, &base), book::marks(before));
+                        let (spot, marks) = (spot(there, base), book::marks(before));
                         changes.push(MirrorChange::Marked { spot, marks });
                     }
                     (name, at)
@@ -215,49 +266,43 @@ impl Carrier<'_> {
         Ok(changes)
     }
 
-    /// The flags with which a message was seen last: by them its file is found without a reading of its folder.
-    fn hint(&mut self, dir: &Dir, base: &[u8]) -> Result<Flags, Failure> {
-        let marks = self.book.marks_of(dir, &names::escape(base)).map_err(Halt::from)?;
-        Ok(marks.map_or(Flags::NONE, book::flags))
-    }
-
-    /// Where a message is that is not where it was: an earlier try may have put it elsewhere, and not have said so.
+    /// Where a message is that is not as it was: a try that was cut off may have moved or marked it, and not have said so.
     fn found_again(&mut self, lies: Lies, pending: &Pending) -> Result<Lies, Failure> {
-        let base = match &lies {
-            Lies::Nowhere => names::of_record(pending.record, pending.received / 1000),
-            Lies::Staged(_) => return Ok(lies),
-            Lies::In(dir, base) => {
-                let hint = self.hint(dir, base)?;
-                match self.root.folder(dir) {
-                    Ok(folder) if act::locate(&folder, base, hint)?.is_some() => return Ok(lies),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error.into()),
-                }
-                base.clone()
+        let Some(heading) = &pending.heading else { return Ok(lies) };
+        let own = names::of_record(pending.record, pending.received / 1000);
+        let (seen, planned) = (book::flags(pending.seen), book::flags(heading.marks));
+        // A flag that is as it was to become was made so by that try.
+        let seen_now = |at: &At| planned.taking(seen, planned.differing(at.flags()));
+        let bases = match &lies {
+            Lies::Staged(name) if act::is_staged(&self.root.folder(&Dir::ROOT)?, name)? => {
+                return Ok(lies);
             }
+            Lies::Nowhere | Lies::Staged(_) => vec![own],
+            Lies::In(dir, base, _) => match self.look(dir, base, seen)? {
+                Some(at) => return Ok(Lies::In(dir.clone(), base.clone(), seen_now(&at))),
+                None => vec![base.clone(), own],
+            },
         };
-        let Some(dir) = self.everywhere().get(&base).cloned() else { return Ok(lies) };
-        // Another message can have the same name in another folder.
-        let is_known =
-            self.book.marks_of(&dir, &names::escape(&base)).map_err(Halt::from)?.is_some();
-        Ok(if is_known { lies } else { Lies::In(dir, base) })
+        let Some(dir) = Dir::parse(&heading.dir) else { return Ok(lies) };
+        for base in bases {
+            // Another message can have the same name there.
+            let known = self.book.marks_of(&dir, &names::escape(&base)).map_err(Halt::from)?;
+            if known.is_none()
+                && let Some(at) = self.look(&dir, &base, planned)?
+            {
+                return Ok(Lies::In(dir, base, seen_now(&at)));
+            }
+        }
+        Ok(lies)
     }
 
-    /// All files, by their base names, and the folders that they are in.
-    fn everywhere(&mut self) -> &HashMap<Base, Dir> {
-        self.files.get_or_insert_with(|| {
-            let mut files = HashMap::new();
-            for dir in self.shelf.dirs() {
-                let Ok(folder) = self.root.folder(&dir) else { continue };
-                // A folder that cannot be read is looked at again when something is to be put there.
-                let _ = scan::each(&folder, |_, name| {
-                    files.entry(name.base().to_owned()).or_insert_with(|| dir.clone());
-                    ControlFlow::Continue(())
-                });
-            }
-            files
-        })
+    /// The file of a message, if it is in that folder.
+    fn look(&self, dir: &Dir, base: &[u8], hint: Flags) -> Result<Option<At>, Failure> {
+        match self.root.folder(dir) {
+            Ok(folder) => Ok(act::locate(&folder, base, hint)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether a folder is there and lacks the directory in which its messages are: they have not vanished.
@@ -269,41 +314,43 @@ impl Carrier<'_> {
         }
     }
 
-    fn remove(&mut self, lies: Lies) -> Result<(), Failure> {
+    fn remove(&mut self, lies: &Lies) -> Result<(), Failure> {
         match lies {
             Lies::Nowhere => {}
             Lies::Staged(name) => {
-                act::unstage(&self.root.folder(&Dir::ROOT)?, &name)?;
+                act::unstage(&self.root.folder(&Dir::ROOT)?, name)?;
             }
-            Lies::In(dir, base) => {
-                let hint = self.hint(&dir, &base)?;
-                match self.root.folder(&dir) {
-                    Ok(folder) => _ = act::remove(&folder, &base, hint)?,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Lies::In(dir, base, seen) => match self.root.folder(dir) {
+                Ok(folder) => _ = act::remove(&folder, base, *seen)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            },
         }
         Ok(())
     }
 
     /// Where a message is to lie, and with which flags. What is marked as deleted is in Deleted, and nothing else is, but for a folder of
     /// deleted messages; so without one, a message that programs move there stays where it lies and gets the mark. A program may also set
-    /// or remove the mark itself, and moves the message by that.
-    fn target(&mut self, lies: &Lies, wanted: &Wanted) -> Result<(Dir, Flags), Failure> {
+    /// or remove the mark itself, and moves the message by that. `known` are the marks of the file that the store knows of.
+    fn target(
+        &mut self,
+        lies: &Lies,
+        wanted: &Wanted,
+        known: Marks,
+    ) -> Result<(Dir, Flags), Failure> {
         let flags = book::flags(wanted.marks);
         let there = match lies {
-            Lies::In(dir, base) => Some((dir, self.hint(dir, base)?.contains(Flags::TRASHED))),
+            Lies::In(dir, _, seen) => Some((dir, seen.contains(Flags::TRASHED))),
             Lies::Nowhere | Lies::Staged(_) => None,
         };
-        let was_marked = there.is_some_and(|(_, marked)| marked);
+        let was_marked = known.contains(Marks::DELETED) || there.is_some_and(|(_, marked)| marked);
         let marks = flags.contains(Flags::TRASHED);
         let bound = wanted.dir.as_deref().and_then(Dir::parse);
         if wanted.role == Some(Role::Deleted) {
             return Ok(match (there, bound) {
-                (Some((dir, true)), _) => (dir.clone(), flags),
+                (Some((dir, true)), _) if known.contains(Marks::DELETED) => (dir.clone(), flags),
                 (_, Some(trash)) => (trash, flags),
-                (Some((dir, false)), None) => (dir.clone(), flags.with(Flags::TRASHED)),
+                (Some((dir, _)), None) => (dir.clone(), flags.with(Flags::TRASHED)),
                 (None, None) => (Dir::ROOT, flags.with(Flags::TRASHED)),
             });
         }

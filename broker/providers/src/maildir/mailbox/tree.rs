@@ -53,6 +53,8 @@ pub(super) enum TreeError {
     /// It would be moved below itself.
     BelowItself(Dir),
     Io(io::Error),
+    /// A part of it is done, and the rest failed.
+    Half(io::Error),
 }
 
 impl fmt::Display for TreeError {
@@ -66,7 +68,7 @@ impl fmt::Display for TreeError {
             }
             Self::BelowItself(dir) => write!(f, "the folder {dir} cannot be moved below itself"),
             Self::Inbox => f.write_str("the Inbox can be neither renamed nor removed"),
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) | Self::Half(error) => error.fmt(f),
         }
     }
 }
@@ -147,11 +149,13 @@ pub(super) fn rename(root: &Root, dir: &Dir, parts: &[impl AsRef<str>]) -> Resul
     if let Some((_, taken)) = pairs.iter().find(|(_, to)| is_there(to)) {
         return Err(TreeError::Exists(taken.clone()));
     }
+    let mut some = is_done();
     // The folder itself comes last: as long as it has its old name, a repeat knows that something is left to be done.
     for (from, to) in pairs.iter().rev() {
         match rename_directory(root, from.bytes(), to.bytes()) {
-            Ok(()) | Err(Errno::NOENT) => {}
+            Ok(()) | Err(Errno::NOENT) => some = true,
             Err(Errno::EXIST | Errno::NOTEMPTY) => return Err(TreeError::Exists(to.clone())),
+            Err(error) if some => return Err(TreeError::Half(error.into())),
             Err(error) => return Err(error.into()),
         }
     }

@@ -169,7 +169,7 @@ impl Stamps {
         let folder = root.folder(dir).ok()?;
         let stamp = |sub| {
             let found = fstat(folder.sub(sub).ok()??).ok()?;
-            Some((found.st_mtime, i64::try_from(found.st_mtime_nsec).unwrap_or(0)))
+            Some((found.st_mtime, found.st_mtime_nsec))
         };
         Some(Self([stamp(Sub::New), stamp(Sub::Cur)]))
     }

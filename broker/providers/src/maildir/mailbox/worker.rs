@@ -10,7 +10,6 @@ use sundown_core::address::Pattern;
 use sundown_core::provider::{ChangedFolder, MirrorChange, ProviderError};
 use sundown_protocol::Code;
 
-use super::act::Try;
 use super::book::{Book, Halt, Leave};
 use super::folders::{Dir, Root, Standing};
 use super::pass::{Memory, Pass};
@@ -403,7 +402,6 @@ pub(super) struct Watch<'a> {
     book: Book,
     memory: &'a mut Memory,
     shelf: Shelf,
-    attempt: Try,
 }
 
 impl<'a> Watch<'a> {
@@ -428,23 +426,18 @@ impl<'a> Watch<'a> {
             memory.store_knows();
         }
         let shelf = Shelf::new(settings.shown);
-        Ok(Self { root, watcher, book, memory, shelf, attempt: Try::Again })
+        Ok(Self { root, watcher, book, memory, shelf })
     }
 
     /// Carries out what is pending in the store. The first error of a change that could not be carried out.
     pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
+        // First of all: a folder that was being renamed when the mailbox was cut off is half in either place.
+        let refolded = self.change_folders()?;
         if self.shelf.dirs().is_empty() {
             self.look_at_folders()?;
         }
-        let refolded = self.change_folders()?;
-        let attempt = self.attempt;
-        // Until it is known how this ends, a further try must look for what this one has made.
-        self.attempt = Try::Again;
         let Self { root, book, shelf, .. } = self;
-        let failed = Carrier { root, book, shelf, files: None }.carry_out(attempt)?;
-        if failed.is_none() {
-            self.attempt = Try::First;
-        }
+        let failed = Carrier { root, book, shelf }.carry_out()?;
         Ok(refolded.or(failed))
     }
 
@@ -474,6 +467,10 @@ impl<'a> Watch<'a> {
                     // Another program has removed it.
                     Some(Err(tree::TreeError::Missing(_))) => {
                         MirrorChange::FolderKept { dir: text }
+                    }
+                    // Nothing is looked at before the rest is renamed as well.
+                    Some(Err(tree::TreeError::Half(error))) => {
+                        return Err(Halt::at(&self.root.path().join(&text), &error));
                     }
                     Some(Err(tree::TreeError::Io(error))) => {
                         let path = self.root.path().display();
@@ -533,11 +530,6 @@ impl<'a> Watch<'a> {
             self.book.say(MirrorChange::FolderGone { dir: dir.text() })?;
         }
         self.book.write()
-    }
-
-    #[cfg(test)]
-    pub(super) fn attempt(&self) -> Try {
-        self.attempt
     }
 
     /// Waits until something may have changed, but no longer than a time.
