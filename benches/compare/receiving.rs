@@ -135,7 +135,8 @@ impl Maildir {
 /// A client that is told of new mail.
 fn listener(broker: &Broker) -> Client {
     let mut client = broker.connect();
-    let member = client.log_on(LogonFlags::NO_MAIL);
+    // A mailbox watches for programs with mail.
+    let member = client.log_on(LogonFlags::default());
     let (source, events) = (AdviseSource::Session, Events::NEW_MAIL);
     client.ask(Request::Advise { member, source, events }).expect("registered");
     client
