@@ -377,7 +377,11 @@ impl Workers {
         let mut work = Work { from: Whoever::Core(call), behalf, provider, claim: None };
         let mut carefree = Carefree;
         if let Some(desk) = self.carefree.get(&lane).filter(|_| is_shutdown(&work)) {
-            return Some(desk.shutdown_call(&work, || Some(&mut carefree)));
+            let answer = desk.shutdown_call(&work, || Some(&mut carefree));
+            return Some(answer.map(|answer| match answer {
+                ProviderAnswer::Done => ProviderAnswer::Untouched,
+                other => other,
+            }));
         }
         let Some(lane) = self.lanes.get(&lane) else { return Some(Err(no_worker())) };
         if is_shutdown(&work) {

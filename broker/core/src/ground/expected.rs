@@ -20,7 +20,7 @@ use crate::ground::provider::{
 pub enum Expected {
     /// `Done`.
     Done,
-    /// `Done`, or `Unaware` from a provider without the interface.
+    /// `Done`, `Unaware` from a provider without the interface, or `Untouched` from one with nothing to save.
     Shutdown,
     /// `StoreOpened`, by the same store each time.
     StoreOpened,
@@ -321,7 +321,7 @@ impl Expected {
                 Ok(())
             }
             Self::Shutdown => {
-                let (Is::Done | Is::Unaware) = answer else { return kind() };
+                let (Is::Done | Is::Unaware | Is::Untouched) = answer else { return kind() };
                 Ok(())
             }
             Self::StoreOpened => {

@@ -278,6 +278,8 @@ pub enum ProviderAnswer {
     Done,
     /// To one of the shutdown calls: the provider does not know the interface, and was not called.
     Unaware,
+    /// To one of the shutdown calls: the provider supports them, has nothing to save, and was not called.
+    Untouched,
     /// A store's, to a logon.
     StoreOpened(StoreFacts),
     /// A transport's, to a logon.
@@ -456,6 +458,7 @@ impl ProviderAnswer {
         match self {
             Self::Done => "Done",
             Self::Unaware => "Unaware",
+            Self::Untouched => "Untouched",
             Self::StoreOpened(_) => "StoreOpened",
             Self::TransportReady(_) => "TransportReady",
             Self::Appended(_) => "Appended",

@@ -48,6 +48,8 @@ pub(crate) enum Shutdown {
     Done,
     /// The provider does not know the interface, and was not called.
     Unaware,
+    /// It has nothing to save, and was not called.
+    Untouched,
 }
 
 impl From<Done> for Shutdown {
@@ -256,6 +258,7 @@ impl Answer for Shutdown {
         match answer {
             ProviderAnswer::Done => Some(Self::Done),
             ProviderAnswer::Unaware => Some(Self::Unaware),
+            ProviderAnswer::Untouched => Some(Self::Untouched),
             _ => None,
         }
     }

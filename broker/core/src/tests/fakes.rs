@@ -809,6 +809,8 @@ pub(super) enum Interface {
     Refuses(Code),
     /// It does not know it, and is never called.
     Unaware,
+    /// It has nothing to save, and is never called.
+    Untouched,
 }
 
 /// What a transport does with one recipient, once.

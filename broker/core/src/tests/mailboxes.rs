@@ -305,6 +305,19 @@ fn mailboxes_are_of_the_transports_phase() {
     assert!(first < place("people") && place("people") < place("store"), "{logoffs:?}");
 }
 
+/// SEED-20: a mailbox that has nothing to save is not looked at because a process leaves.
+#[test]
+fn a_mailbox_with_nothing_to_save_is_left_alone() {
+    for (interface, calls) in [(Interface::Untouched, 0), (Interface::Supports, 1)] {
+        let mut world = world();
+        world.interfaces.insert("account".into(), interface);
+        let (one, _stays) = (world.member(1), world.member(2));
+        world.leave_fast(one.at);
+        let told = told(&world);
+        assert_eq!(told.matches("StoreChanged").count(), calls, "{interface:?}: {told}");
+    }
+}
+
 /// SEED-10: a mailbox that refuses fast shutdown is named, one without the interface refuses.
 #[test]
 fn a_mailbox_may_refuse_fast_shutdown() {

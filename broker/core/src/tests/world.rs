@@ -812,7 +812,8 @@ impl World {
             return;
         }
         let asked = lie.is_some().then(|| provider.clone());
-        let unaware = self.interfaces.get(&lane.name) == Some(&Interface::Unaware);
+        let interface = self.interfaces.get(&lane.name);
+        let unaware = matches!(interface, Some(Interface::Unaware | Interface::Untouched));
         if provider == self.over_at && self.literal.contains(&lane.name) && !unaware {
             self.over.insert(view);
         } else if provider == ProviderCall::Renew {
@@ -830,6 +831,7 @@ impl World {
                 };
                 match (interface.unwrap_or(Interface::Supports), provider) {
                     (Interface::Unaware, _) => Ok(ProviderAnswer::Unaware),
+                    (Interface::Untouched, _) => Ok(ProviderAnswer::Untouched),
                     (Interface::Refuses(code), ProviderCall::QueryFastShutdown) => Err(error(code)),
                     _ => match store.and_then(|s| s.scripted(name)) {
                         Some(error) => Err(error),

@@ -95,6 +95,8 @@ pub(crate) struct Sweep {
     refusing: BTreeSet<String>,
     /// Stores that gave no answer in time.
     silent: BTreeSet<String>,
+    /// Providers that have answered the Do.
+    done: Vec<(SessionId, usize)>,
     /// The first failure to make something durable.
     failed: Option<ProviderError>,
     /// When it began, and how long it may take.
@@ -355,6 +357,9 @@ impl Broker {
             for asker in sweep.askers {
                 self.peers.processes.pay_left_behind(asker);
             }
+            for (id, place) in sweep.done {
+                self.mailbox_swept(id, place, turn);
+            }
             let legs = sweep.legs.into_values();
             for call in legs.flat_map(|leg| leg.waiting.into_values()).flatten() {
                 self.withdraw(call, turn);
@@ -420,6 +425,7 @@ impl Broker {
             legs,
             refusing,
             silent,
+            done: Vec::new(),
             failed,
             began,
             deadline,
@@ -559,16 +565,20 @@ impl Broker {
         if call == Visits::Query {
             let said = match &result {
                 Ok(Shutdown::Unaware) => Stance::Unaware,
-                Ok(Shutdown::Done) => Stance::Supports,
+                Ok(Shutdown::Done | Shutdown::Untouched) => Stance::Supports,
                 Err(_) => Stance::Refuses,
             };
             self.note_stance(id, place, said);
         }
         // A notice may shut the provider down for good, too (SEED-19). A call made meanwhile may have been answered before.
-        let called = !matches!(result, Ok(Shutdown::Unaware));
+        let called = matches!(result, Ok(Shutdown::Done) | Err(_));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
-            self.mailbox_swept(id, place, turn);
+            match (call, self.sweeps.get_mut(number)) {
+                // Who leaves does not wait for that.
+                (Visits::Do, Some(sweep)) => sweep.done.push((id, place)),
+                _ => self.mailbox_swept(id, place, turn),
+            }
         }
         let Some(session) = self.sessions.all.get(&id) else {
             return self.lose_leg(number, id, turn);
@@ -786,7 +796,9 @@ impl Broker {
             process.sweeps -= 1;
         }
         self.timers.clear(Timer::Sweep(number));
-        let Some(process) = self.peers.processes.get_mut(sweep.process) else { return };
+        let Some(process) = self.peers.processes.get_mut(sweep.process) else {
+            return sweep.done.iter().for_each(|(id, at)| self.mailbox_swept(*id, *at, turn));
+        };
         let answer = match sweep.what {
             What::Query => {
                 let verdict = *process.verdict.get_or_insert(sweep.refusing.is_empty());
@@ -807,6 +819,9 @@ impl Broker {
         }
         if sweep.what == What::Do {
             self.release_held(sweep.process, turn);
+        }
+        for (id, place) in sweep.done {
+            self.mailbox_swept(id, place, turn);
         }
     }
 
