@@ -103,6 +103,10 @@ fn pairs(value: &Value) -> String {
     let Value::Object(keys) = value else { return String::new() };
     let pair = |(key, value): (&String, &Value)| match value {
         Value::String(text) => format!(" {key}={text}"),
+        Value::Array(words) if words.first().is_some_and(Value::is_string) => {
+            let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+            format!(" {key}={}", words.join(","))
+        }
         Value::Array(rows) => {
             let rows = rows.iter().map(|row| format!("\n   {}", pairs(row).trim_start()));
             format!(" {key}:{}", rows.collect::<String>())
@@ -110,4 +114,17 @@ fn pairs(value: &Value) -> String {
         other => format!(" {key}={other}"),
     };
     keys.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_are_words_or_rows() {
+        let value = json!({"flags": ["read", "$work"], "none": [], "rows": [{"a": 1}, {"a": 2}]});
+        assert_eq!(pairs(&value), " flags=read,$work none: rows:\n   a=1\n   a=2");
+    }
 }
