@@ -176,7 +176,7 @@ impl Carrier<'_> {
         }
     }
 
-    /// Finds out where a message lies and is to lie. If these are two places, the store is told of both.
+    /// Finds out where a message lies and is to lie. The store is told of both, unless an earlier try has done so.
     fn plan<'p>(&mut self, pending: &'p Pending) -> Result<Plan<'p>, Failure> {
         let Some(lies) = Lies::of(pending) else {
             let text = "the store names a place that no Maildir has";
@@ -190,7 +190,12 @@ impl Carrier<'_> {
             Lies::Staged(_) | Lies::Nowhere => None,
         };
         let to = Heading { dir: dir.text(), marks: book::marks(flags) };
-        self.book.say(MirrorChange::Leaves { record: pending.record, from, to })?;
+        let as_known = from.as_ref().is_none_or(|(spot, marks)| {
+            (Some(spot), *marks) == (pending.spot.as_ref(), pending.seen)
+        });
+        if !as_known || pending.heading.as_ref() != Some(&to) {
+            self.book.say(MirrorChange::Leaves { record: pending.record, from, to })?;
+        }
         Ok(Plan { pending, lies, to: Some((wanted, dir, flags)) })
     }
 
