@@ -95,8 +95,8 @@ pub(crate) struct Sweep {
     refusing: BTreeSet<String>,
     /// Stores that gave no answer in time.
     silent: BTreeSet<String>,
-    /// Providers that have answered the Do.
-    done: Vec<(SessionId, usize)>,
+    /// Mailboxes that have answered the Do.
+    mailboxes: Vec<(SessionId, usize)>,
     /// The first failure to make something durable.
     failed: Option<ProviderError>,
     /// When it began, and how long it may take.
@@ -357,7 +357,7 @@ impl Broker {
             for asker in sweep.askers {
                 self.peers.processes.pay_left_behind(asker);
             }
-            for (id, place) in sweep.done {
+            for (id, place) in sweep.mailboxes {
                 self.mailbox_swept(id, place, turn);
             }
             let legs = sweep.legs.into_values();
@@ -425,7 +425,7 @@ impl Broker {
             legs,
             refusing,
             silent,
-            done: Vec::new(),
+            mailboxes: Vec::new(),
             failed,
             began,
             deadline,
@@ -572,13 +572,9 @@ impl Broker {
         }
         // A notice may shut the provider down for good, too (SEED-19). A call made meanwhile may have been answered before.
         let called = matches!(result, Ok(Shutdown::Done) | Err(_));
-        if called && matches!(call, Visits::Notify | Visits::Do) {
+        let called = called && matches!(call, Visits::Notify | Visits::Do);
+        if called {
             self.doubt(id, place);
-            match (call, self.sweeps.get_mut(number)) {
-                // Who leaves does not wait for that.
-                (Visits::Do, Some(sweep)) => sweep.done.push((id, place)),
-                _ => self.mailbox_swept(id, place, turn),
-            }
         }
         let Some(session) = self.sessions.all.get(&id) else {
             return self.lose_leg(number, id, turn);
@@ -587,6 +583,13 @@ impl Broker {
         let (name, kind) = (provider.name.clone(), provider.kind);
         let stance = self.stance(provider);
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
+        if called && kind == ProviderType::Mailbox {
+            match (call, self.sweeps.get_mut(number)) {
+                // Who leaves does not wait for that.
+                (Visits::Do, Some(sweep)) => sweep.mailboxes.push((id, place)),
+                _ => self.mailbox_swept(id, place, turn),
+            }
+        }
         let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let (what, process) = (sweep.what, sweep.process);
         // The provider was given up, and its answer comes too late: a later kind has been called since.
@@ -797,7 +800,7 @@ impl Broker {
         }
         self.timers.clear(Timer::Sweep(number));
         let Some(process) = self.peers.processes.get_mut(sweep.process) else {
-            return sweep.done.iter().for_each(|(id, at)| self.mailbox_swept(*id, *at, turn));
+            return sweep.mailboxes.iter().for_each(|(id, at)| self.mailbox_swept(*id, *at, turn));
         };
         let answer = match sweep.what {
             What::Query => {
@@ -820,7 +823,7 @@ impl Broker {
         if sweep.what == What::Do {
             self.release_held(sweep.process, turn);
         }
-        for (id, place) in sweep.done {
+        for (id, place) in sweep.mailboxes {
             self.mailbox_swept(id, place, turn);
         }
     }
