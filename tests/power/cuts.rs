@@ -114,6 +114,21 @@ impl Recording {
         tally
     }
 
+    /// Calls a function with the disk at so many places, which chance chooses.
+    pub(crate) fn at_places(&self, count: usize, mut see: impl FnMut(&Disk, usize, &mut Chance)) {
+        let mut chance = Chance::new();
+        let mut places: Vec<_> = (0..count).map(|_| chance.below(self.records.len())).collect();
+        places.sort_unstable();
+        let mut disk = self.first.clone();
+        for (place, record) in self.records.iter().enumerate() {
+            disk.follow(record);
+            while places.first() == Some(&place) {
+                places.remove(0);
+                see(&disk, place, &mut chance);
+            }
+        }
+    }
+
     fn moment(&self, place: usize, record: &Record) -> Moment {
         match record {
             Record::Synced(_) => Moment::Synced,
@@ -307,36 +322,27 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
 
 /// Some of the same states, given to a real broker: it comes up, sends what is to be sent, and everything is there once.
 fn by_real_brokers(recording: &Recording) {
-    let mut chance = Chance::new();
-    let mut places: Vec<_> =
-        (0..if long() { 40 } else { 3 }).map(|_| chance.below(recording.records.len())).collect();
-    places.sort_unstable();
-    let mut disk = recording.first.clone();
     let mut messages = 0;
-    for (place, record) in recording.records.iter().enumerate() {
-        disk.follow(record);
-        while places.first() == Some(&place) {
-            places.remove(0);
-            let home = Home::new();
-            disk.leave(&home.path(""), Kept::Some(50), &mut chance);
-            let mut broker = home.serve();
-            let mut shell = home.shell();
-            shell.ok("logon");
-            home.rows_until("everything to be sent", |rows| {
-                rows.iter().all(|row| row["state"] == "sent")
-            });
-            broker.terminate();
-            let wrong = examine(&home.path(""), &recording.claims, place + 1);
-            assert!(wrong.is_empty(), "cut behind record {place}: {wrong:#?}");
-            let path = home.path(DATA).join("default/store.db");
-            let store = Connection::open(path).expect("it is a database");
-            let sql = "SELECT count(*), total(state = 6) FROM message WHERE state IS NOT NULL";
-            let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)?));
-            let (all, sent): (usize, f64) = store.query_row(sql, [], count).expect("it answers");
-            assert!((all as f64 - sent).abs() < 0.5, "{sent} of {all} are sent");
-            messages += all;
-        }
-    }
+    recording.at_places(if long() { 40 } else { 3 }, |disk, place, chance| {
+        let home = Home::new();
+        disk.leave(&home.path(""), Kept::Some(50), chance);
+        let mut broker = home.serve();
+        let mut shell = home.shell();
+        shell.ok("logon");
+        home.rows_until("everything to be sent", |rows| {
+            rows.iter().all(|row| row["state"] == "sent")
+        });
+        broker.terminate();
+        let wrong = examine(&home.path(""), &recording.claims, place + 1);
+        assert!(wrong.is_empty(), "cut behind record {place}: {wrong:#?}");
+        let path = home.path(DATA).join("default/store.db");
+        let store = Connection::open(path).expect("it is a database");
+        let sql = "SELECT count(*), total(state = 6) FROM message WHERE state IS NOT NULL";
+        let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)?));
+        let (all, sent): (usize, f64) = store.query_row(sql, [], count).expect("it answers");
+        assert!((all as f64 - sent).abs() < 0.5, "{sent} of {all} are sent");
+        messages += all;
+    });
     tell(&format!("by real brokers: {messages} messages, each once"));
 }
 

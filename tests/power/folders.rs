@@ -373,19 +373,10 @@ fn a_power_cut_undoes_no_change_of_a_folder() {
 }
 
 fn by_real_brokers(recording: &Recording) {
-    let mut chance = Chance::new();
-    let mut places: Vec<_> =
-        (0..if long() { 200 } else { 10 }).map(|_| chance.below(recording.records.len())).collect();
-    places.sort_unstable();
-    let mut disk = recording.first.clone();
     let mut messages = 0;
-    for (place, record) in recording.records.iter().enumerate() {
-        disk.follow(record);
-        while places.first() == Some(&place) {
-            places.remove(0);
-            messages += repaired(&disk, &recording.claims, place, &mut chance);
-        }
-    }
+    recording.at_places(if long() { 200 } else { 10 }, |disk, place, chance| {
+        messages += repaired(disk, &recording.claims, place, chance);
+    });
     tell(&format!("by real brokers: {messages} messages, each where the store says"));
 }
 

@@ -571,8 +571,8 @@ impl Broker {
             self.note_stance(id, place, said);
         }
         // A notice may shut the provider down for good, too (SEED-19). A call made meanwhile may have been answered before.
-        let called = matches!(result, Ok(Shutdown::Done) | Err(_));
-        let called = called && matches!(call, Visits::Notify | Visits::Do);
+        let called = matches!(result, Ok(Shutdown::Done) | Err(_))
+            && matches!(call, Visits::Notify | Visits::Do);
         if called {
             self.doubt(id, place);
         }
