@@ -89,7 +89,11 @@ fn a_healthy_home_stays_as_it_is() {
     let broker = home.serve();
     let mut shell = home.shell();
     shell.ok("logon");
-    let before = home.status();
+    // The mailbox looks by itself after the logon, and the status says so.
+    let before = home.status_until("the mailbox's first look", |status| {
+        let providers = status["sessions"][0]["providers"].as_array().expect("a list");
+        providers.iter().any(|one| one["kind"] == "mailbox" && !one["worked"].is_null())
+    });
     let findings = examined(&home, 0);
     assert!(findings.iter().all(|finding| finding["status"] == "ok"), "{findings:#?}");
     only(&findings, "broker", "ok", &[&broker.pid().to_string(), "0.1.0"]);

@@ -15,6 +15,8 @@
 //! | the database | a copy is made beside the lost file; its log and index are removed, because they belong to no other database |
 //! | the log | it is moved into the database, and nothing is missing; if another log has its place a copy is made |
 //! | the index, or another broker has the lock of the store | nothing: database and log have their names |
+//!
+//! Where nothing was missing, the database is checked once more before the store is closed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,7 +163,11 @@ impl Watch {
         let missing = match &self.lost {
             None => self.missing(connection).or_else(|| self.index_is_missing()),
             Some(Lost { missing, saved: Err(_) }) => Some(*missing),
-            Some(Lost { saved: Ok(_), .. }) => None,
+            // The files of a directory lose their names one after the other: the log was the first that was looked for in vain.
+            Some(Lost { saved: Ok(Saved::InPlace), .. }) => {
+                self.has_moved(connection).then_some(Missing::Database)
+            }
+            Some(Lost { saved: Ok(Saved::Copy(_)), .. }) => None,
         };
         self.note(missing, connection);
         match &self.lost {

@@ -327,6 +327,29 @@ fn a_refusal_stays_one() {
     assert_eq!(is_lost(&answers[1], Way::AllRemoved), Effect::Unknown);
 }
 
+/// Files lose their names one after the other, and the check falls between them: first only the log was missing, and then the
+/// database is, too.
+///
+/// design §3.16
+#[test]
+fn what_is_removed_behind_a_check_is_saved() {
+    for way in [
+        Way::DatabaseRemoved,
+        Way::DatabaseRenamed,
+        Way::DatabaseReplaced,
+        Way::DirectoryRemoved,
+        Way::DirectoryMadeAnew,
+        Way::DirectoryReplaced,
+        Way::LinkRedirected,
+    ] {
+        let mut moving = Moving::new();
+        act(moving.home.path(), Way::LogRemoved);
+        is_lost(&moving.fixture.write(submit(2, inline(MESSAGE))), Way::LogRemoved);
+        act(moving.home.path(), way);
+        look_behind(&mut moving, way, &[1], &[2]);
+    }
+}
+
 /// A flush of a store without unsynced commits must notice the loss, too.
 #[test]
 fn a_flush_of_a_lost_store_fails() {

@@ -15,6 +15,7 @@ use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, NO_STATE, folder_number, state_number};
 use super::searching::{self, Searching};
+use super::spots::Place;
 use super::sum::{self, damaged};
 use super::{contents, spots};
 use crate::fault::{self, Failure};
@@ -94,10 +95,15 @@ impl StoreReader for SqliteReader {
     fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.path.clone();
         let connection = self.connection()?;
-        let (bytes, size) = bytes_of(connection, record).map_err(|failure| failure.told(&path))?;
-        match bytes {
-            Bytes::Body(body) => Ok(Box::new(BodyReader::new(connection, body, size))),
-            Bytes::File(file) => Ok(Box::new(file)),
+        let opened = with_bytes(connection, record, |Lying { size, at }| {
+            Ok(match at {
+                At::Body(body) => Opened::Body { body: *body, size: *size },
+                At::File(place) => Opened::File(opened(connection, place)?),
+            })
+        });
+        match opened.map_err(|failure| failure.told(&path))? {
+            Opened::Body { body, size } => Ok(Box::new(BodyReader::new(connection, body, size))),
+            Opened::File(file) => Ok(Box::new(file)),
         }
     }
 }
@@ -212,16 +218,65 @@ fn find(connection: &Connection, record: u128) -> Answer {
     Ok(ProviderAnswer::Found { folder, size })
 }
 
-/// The number and the size of a message's body; instead of a number, the file of one that lies in a mailbox.
-fn bytes_of(connection: &Connection, record: u128) -> std::result::Result<(Bytes, u64), Failure> {
+/// The bytes of a message, to be read from the first one on.
+enum Opened {
+    /// The number of the body, and its size.
+    Body {
+        body: u64,
+        size: u64,
+    },
+    File(File),
+}
+
+/// Where the bytes of a message are, as the store says.
+#[derive(PartialEq)]
+struct Lying {
+    size: u64,
+    at: At,
+}
+
+#[derive(PartialEq)]
+enum At {
+    /// In the store, under this number.
+    Body(u64),
+    /// In a file of a mailbox.
+    File(Place),
+}
+
+fn lying(connection: &Connection, record: u128) -> std::result::Result<Lying, Failure> {
     let (body, size) = body_of(connection, record)?;
     if body != 0 {
-        return Ok((Bytes::Body(body), size));
+        return Ok(Lying { size, at: At::Body(body) });
     }
     let sql = "SELECT seq FROM message WHERE record = ?1";
     let seq = connection.prepare_cached(sql)?.query_row([key(record)], |row| row.get(0))?;
     let place = spots::of(connection, seq)?.ok_or_else(no_message)?;
-    let file = place.open(connection)?.map_err(|error| {
+    Ok(Lying { size, at: At::File(place) })
+}
+
+/// Uses the bytes of a message. Meanwhile a mailbox may move them, out of the store or to another file: what fails is tried again as long
+/// as the store says something new.
+fn with_bytes<T>(
+    connection: &Connection,
+    record: u128,
+    mut using: impl FnMut(&Lying) -> std::result::Result<T, Failure>,
+) -> std::result::Result<T, Failure> {
+    let mut said = lying(connection, record)?;
+    loop {
+        let failure = match using(&said) {
+            Err(failure) => failure,
+            used => return used,
+        };
+        let now = lying(connection, record)?;
+        if now == said {
+            return Err(failure);
+        }
+        said = now;
+    }
+}
+
+fn opened(connection: &Connection, place: &Place) -> std::result::Result<File, Failure> {
+    place.open(connection)?.map_err(|error| {
         let text = format!(
             "the file of the message in {} cannot be read: {error}; another program may have moved or deleted it",
             place.mailbox.display()
@@ -232,16 +287,7 @@ fn bytes_of(connection: &Connection, record: u128) -> std::result::Result<(Bytes
             Code::E_DISK_ERROR
         };
         Failure::refused(code, text)
-    })?;
-    Ok((Bytes::File(file), size))
-}
-
-/// Where the bytes of a message are.
-enum Bytes {
-    /// In the store, under this number.
-    Body(u64),
-    /// In a file of a mailbox.
-    File(File),
+    })
 }
 
 fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u64), Failure> {
@@ -262,23 +308,22 @@ fn piece(
     offset: u64,
     limit: u32,
 ) -> Answer {
-    let (bytes, size) = bytes_of(connection, record)?;
-    let body = match bytes {
-        Bytes::Body(body) => body,
-        Bytes::File(file) => return piece_of_file(&file, offset, limit),
-    };
-    if layout.as_ref().is_none_or(|known| known.body != body) {
-        *layout = Some(Layout::of(connection, body)?);
-    }
-    let layout = layout.as_ref().expect("it was made just now");
-    if layout.size() != size {
-        // Parts are missing, unless the whole message has just been deleted.
-        body_of(connection, record)?;
-        return Err(damaged().into());
-    }
-    let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
-    let unread_notice = offset == 0 && is_unread_notice(connection, record)?;
-    Ok(ProviderAnswer::Piece { size, bytes, unread_notice })
+    with_bytes(connection, record, |Lying { size, at }| {
+        let body = match at {
+            At::Body(body) => *body,
+            At::File(place) => return piece_of_file(&opened(connection, place)?, offset, limit),
+        };
+        if layout.as_ref().is_none_or(|known| known.body != body) {
+            *layout = Some(Layout::of(connection, body)?);
+        }
+        let layout = layout.as_ref().expect("it was made just now");
+        if layout.size() != *size {
+            return Err(damaged().into());
+        }
+        let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(damaged)?;
+        let unread_notice = offset == 0 && is_unread_notice(connection, record)?;
+        Ok(ProviderAnswer::Piece { size: *size, bytes, unread_notice })
+    })
 }
 
 /// A piece of a file. Its size is what the file has now: a program may have written another one under its name.

@@ -18,6 +18,7 @@ use crate::maildir;
 pub(super) const TMP: &str = "tmp";
 
 /// A message's place in a mailbox.
+#[derive(PartialEq)]
 pub(super) struct Place {
     /// The number of the mailbox.
     pub(super) number: i64,

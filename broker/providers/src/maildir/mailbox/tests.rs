@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -638,6 +638,49 @@ fn a_message_on_its_way_is_found() {
         }
         world.settle();
         assert_eq!((world.rows(to).len(), world.rows(INBOX).len()), (2, 2), "{name}");
+    }
+}
+
+/// Who reads a message and its copy without a rest has their bytes each time, while the mailbox takes them out of the store, moves their
+/// files, and says so.
+#[test]
+fn a_message_is_read_while_it_is_filed_and_moved() {
+    let mut world = World::new();
+    world.make(".A");
+    world.settle();
+    let folder = world.folder("A");
+    for _ in 0..10 {
+        let record = world.save(INBOX, "one", "");
+        let copy = record + 1;
+        world.write(StoreWrite::Copy { record, copy, to: folder });
+        let mut reader = world.broker.store().reader().expect("a reader");
+        let ends = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| {
+                let mut times = 0;
+                while !ends.load(Ordering::Relaxed) || times == 0 {
+                    for record in [record, copy] {
+                        let question = StoreRead::Piece { record, offset: 0, limit: 100 };
+                        match reader.read(&question).expect("it is there") {
+                            ProviderAnswer::Piece { bytes, .. } => {
+                                assert_eq!(bytes, b"Subject: one\n\nbody of one\n");
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    times += 1;
+                }
+            });
+            world.settle();
+            for to in [folder, INBOX, StoreFolder::DRAFTS] {
+                world.write(StoreWrite::Move { record, to });
+                world.flag(copy, "flagged", "");
+                world.settle();
+                world.flag(copy, "", "flagged");
+            }
+            ends.store(true, Ordering::Relaxed);
+            read.join().expect("each time it was read");
+        });
     }
 }
 
