@@ -426,7 +426,9 @@ impl Writer {
     pub(super) fn delete_for_good(&self, known: &Known) -> rusqlite::Result<()> {
         self.drop_body(known.body)?;
         self.leave_mailbox(known.seq)?;
-        let sql = "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3)
+        // A row has no body that it has given back: a copy may still have it.
+        let sql = "UPDATE message SET folder = ?2, body = 0, body_sum = NULL,
+                       final_at = coalesce(final_at, ?3)
                    WHERE seq = ?1";
         let parameters = (known.seq, GONE, wall() as i64);
         self.connection.prepare_cached(sql)?.execute(parameters)?;

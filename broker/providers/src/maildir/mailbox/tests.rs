@@ -23,6 +23,7 @@ use super::pass::Memory;
 use super::worker::Watch;
 use super::*;
 use crate::sqlite::SqliteStore;
+use crate::sqlite::tests::assert_bodies;
 use crate::{StoreProvider, StoreReader, Sync};
 
 /// When a mailbox is killed: before a slice is committed, or before it hears of the commit.
@@ -171,6 +172,11 @@ impl World {
 
     fn settle(&self) {
         self.watching(|_| ());
+        self.assert_bodies();
+    }
+
+    fn assert_bodies(&self) {
+        assert_bodies(&self.home.path().join("store.db"));
     }
 
     fn read(&self, question: &StoreRead) -> ProviderAnswer {
@@ -908,6 +914,41 @@ fn a_copy_is_filed() {
     assert_eq!(world.shown(world.folder("A")), ["one:read"]);
 }
 
+/// A message that is deleted for good while the mailbox files it leaves its bytes to the copy, which is filed later.
+#[test]
+fn a_deletion_leaves_the_copy_its_bytes() {
+    for slice in 0..6 {
+        let mut world = World::new();
+        world.make(".A");
+        world.settle();
+        let (record, copy) = (world.save(INBOX, "one", ""), 7 << 80);
+        world.write(StoreWrite::Copy { record, copy, to: world.folder("A") });
+        world.flag(copy, "flagged", "");
+        let deletions = || (0..2).map(|_| StoreWrite::Delete { record }).collect::<Vec<_>>();
+        let mut memory = None;
+        let killed = world.begin(&mut memory).and_then(|mut watch| {
+            if slice == 0 {
+                world.broker.crossing.lock().expect("no panic").extend(deletions());
+            } else {
+                *world.broker.kill.lock().expect("no panic") = Some((slice - 1, When::After));
+            }
+            watch.carry_out()
+        });
+        *world.broker.kill.lock().expect("no panic") = None;
+        if killed.is_err() {
+            deletions().into_iter().for_each(|deletion| _ = world.write(deletion));
+        }
+        assert_eq!(world.text(copy), "Subject: one\n\nbody of one\n", "{slice}");
+        world.assert_bodies();
+        world.settle();
+        assert_eq!(world.text(copy), "Subject: one\n\nbody of one\n", "{slice}");
+        assert_eq!(
+            (world.pending(), world.shown(world.folder("A"))),
+            (0, vec!["one:flagged".to_owned()])
+        );
+    }
+}
+
 /// Flags are merged one by one, whoever changed them last; existence is the Maildir's.
 #[test]
 fn changes_of_both_sides_are_merged() {
@@ -1251,8 +1292,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<usize>().prop_map(Step::Remove),
         4 => (any::<usize>(), 0..64_u8, 0..64_u8).prop_map(|(n, add, remove)| Step::Flag(n, add, remove)),
         3 => (any::<usize>(), 0..4_u8).prop_map(|(n, to)| Step::Move(n, to)),
-        1 => (any::<usize>(), 0..3_u8).prop_map(|(n, to)| Step::Copy(n, to)),
-        2 => any::<usize>().prop_map(Step::Delete),
+        2 => (any::<usize>(), 0..3_u8).prop_map(|(n, to)| Step::Copy(n, to)),
+        3 => any::<usize>().prop_map(Step::Delete),
         2 => Just(Step::Meanwhile),
         2 => (0..3_u8, 0..64_u8).prop_map(|(to, flags)| Step::Save(to, flags)),
         4 => Just(Step::See),
@@ -1339,7 +1380,7 @@ impl World {
                 if let Some(record) = pick(&self.known(), n) {
                     self.next += 1;
                     let (copy, to) = ((1 << 100) | (self.next << 80), self.folder_of(to));
-                    let _ = self.broker.write(StoreWrite::Copy { record, copy, to });
+                    self.change(StoreWrite::Copy { record, copy, to }, meanwhile);
                 }
             }
             Step::Delete(n) => {
@@ -1429,6 +1470,7 @@ proptest! {
         here.sort();
         // What was saved in a folder that no mailbox has stays here.
         prop_assert_eq!(here, there);
+        world.assert_bodies();
     }
 }
 
