@@ -1351,6 +1351,16 @@ impl World {
                         .expect("a name");
                     let to = format!("{}/cur", DIRS[usize::from(to)]);
                     let to = to.trim_start_matches('/');
+                    // Two files of one directory that differ in their flags alone are one message.
+                    let has_twin = |file: &&String| {
+                        let (dir, name) = file.rsplit_once('/').expect("a directory");
+                        *file != from
+                            && [to, &to.replace("cur", "new")].contains(&dir)
+                            && name.split(':').next() == Some(base)
+                    };
+                    if files.iter().any(|file| has_twin(&file)) {
+                        return;
+                    }
                     let there = names::in_cur(base.as_bytes(), names::Flags::from_bits(flags));
                     let there = format!("{to}/{}", String::from_utf8_lossy(&there));
                     if !self.path(&there).exists() {
