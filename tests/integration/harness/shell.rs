@@ -119,13 +119,20 @@ impl Shell {
     /// SIGKILL, and the end.
     pub(crate) fn kill(&mut self) {
         signal(&self.child, Signal::KILL);
-        wait_for_end(&mut self.child);
+        self.wait();
     }
 
     /// Ends its input and waits for its end.
     pub(crate) fn end(&mut self) -> ExitStatus {
         self.input = None;
-        wait_for_end(&mut self.child)
+        self.wait()
+    }
+
+    /// Waits for the end, and for what it has said until then.
+    fn wait(&mut self) -> ExitStatus {
+        let status = wait_for_end(&mut self.child);
+        self.output.wait_for_end();
+        status
     }
 }
 
