@@ -35,6 +35,8 @@ fn passed(home: &Home, fds: &[OwnedFd], names: Option<&str>) -> Command {
         let inherited = std::os::fd::IntoRawFd::into_raw_fd(inherited);
         script += &format!("; exec {}<&{inherited} {inherited}<&-", place + 3);
     }
+    // Other tests may have one there that is inherited.
+    script += &format!("; exec {}<&-", fds.len() + 3);
     let mut command = Command::new("/bin/bash");
     command.arg("-c").arg(format!("{script}; exec \"$@\"")).arg("bash");
     command.arg(serve.get_program()).args(serve.get_args());
@@ -149,7 +151,7 @@ fn a_wrong_descriptor_is_a_clear_error() {
         }
         assert_eq!(ran.errors.lines().count(), 1, "{ran:?}");
     };
-    let pipe = rustix::pipe::pipe().expect("a pipe").0;
+    let pipe = std::io::pipe().expect("a pipe").0.into();
     refused(&[pipe], None, &["descriptor 3", "is not a socket", "ListenStream="]);
     refused(&[datagram.into()], Some("mail"), &["(mail)", "not a stream socket"]);
     let two = [first(), OwnedFd::from(socket(&home, "b.sock"))];

@@ -26,7 +26,8 @@ impl Terminal {
     /// Runs a command with its standard input and standard error here, and its standard output too unless it goes
     /// elsewhere already.
     pub(crate) fn run(mut command: Command, output: Output) -> Self {
-        let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+        let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("there are terminals");
         grantpt(&side).and_then(|()| unlockpt(&side)).expect("it can be used");
         let name = ptsname(&side, Vec::new()).expect("it has a name");
         let end = File::options().read(true).write(true).open(name.to_str().expect("text"));
