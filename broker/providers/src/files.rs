@@ -60,6 +60,16 @@ pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
 /// The longest file that [`read_small`] reads, in bytes.
 const LONGEST: u64 = 1 << 20;
 
+/// Reads, and does not mind being interrupted.
+pub(crate) fn read(from: &mut (impl Read + ?Sized), into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Reads a small file. A user may put anything in its place: a pipe that nothing is written to is not waited for, and a file without an
 /// end is not read to one.
 pub fn read_small(file: &Path) -> io::Result<Vec<u8>> {

@@ -4,20 +4,19 @@
 //!
 //! What is made of a secret lives in memory that is overwritten, and a server that repeats it in its answer is not quoted.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
-use zeroize::Zeroizing;
 
 use super::answer::{Answer, Meaning};
-use super::connection::{Connection, Trouble};
-use super::mechanism::{Mechanism, NOT_SO, TRANSITION};
-use super::scram::{Hash, Scram, Wrong};
-use super::secret::{Age, Keeper};
+use super::connection::Connection;
 use super::settings::Login;
 use crate::Result;
+use crate::network::mechanism::Mechanism;
+use crate::network::sasl::{Talk, distrusted, line};
+use crate::network::scram::Wrong;
+use crate::network::secret::{Age, Keeper};
+use crate::network::trouble::Trouble;
 
 /// The longest command with its end. What is longer goes out in two steps (RFC 4954, 4).
 const MAX_COMMAND: usize = 512;
@@ -31,7 +30,7 @@ pub(super) fn log_on(connection: &mut Connection, login: &Login, keeper: &Keeper
         match with_any_age(connection, mechanism, login, keeper)? {
             Tried::LoggedOn => return Ok(()),
             Tried::Refused(code, words) => {
-                left.retain(|next| next.may_follow(mechanism, code));
+                left.retain(|next| may_follow(*next, mechanism, code));
                 if left.is_empty() && code != NOT_SO {
                     keeper.refused();
                     let words = format!("{}: {words}", login.username);
@@ -121,96 +120,6 @@ fn attempt(
     }
 }
 
-type Step = Zeroizing<String>;
-
-/// What is said one after the other, as it goes over the wire.
-enum Talk {
-    /// Known before.
-    Steps(Vec<Step>, usize),
-    /// By what the server says.
-    Scram(Box<Scram>),
-}
-
-impl Talk {
-    fn new(mechanism: Mechanism, username: &str, secret: &str) -> Self {
-        let scram = |hash| Self::Scram(Box::new(Scram::new(hash, username, secret)));
-        let steps = match mechanism {
-            Mechanism::Plain => vec![encoded(&["\0", username, "\0", secret])],
-            Mechanism::Login => vec![encoded(&[username]), encoded(&[secret])],
-            Mechanism::Xoauth2 => {
-                vec![encoded(&["user=", username, "\x01auth=Bearer ", secret, "\x01\x01"])]
-            }
-            Mechanism::ScramSha256 => return scram(Hash::Sha256),
-            Mechanism::ScramSha1 => return scram(Hash::Sha1),
-        };
-        Self::Steps(steps, 0)
-    }
-
-    /// What follows this answer; nothing, if there is no more to say.
-    fn next(&mut self, said: &str) -> std::result::Result<Option<Step>, Wrong> {
-        match self {
-            Self::Steps(steps, next) => {
-                *next += 1;
-                Ok(steps.get(*next - 1).cloned())
-            }
-            Self::Scram(scram) => {
-                let said = STANDARD.decode(said.trim()).map_err(|_| Wrong::NotScram)?;
-                let said = String::from_utf8(said).map_err(|_| Wrong::NotScram)?;
-                Ok(Some(encoded(&[&scram.next(&said)?])))
-            }
-        }
-    }
-
-    /// Whether the server may be believed that it knows us.
-    fn is_believed(&self) -> bool {
-        match self {
-            Self::Steps(..) => true,
-            Self::Scram(scram) => scram.is_verified(),
-        }
-    }
-
-    /// The step with the secret in it, which is the last one.
-    fn secret(&self) -> Option<&str> {
-        match self {
-            Self::Steps(steps, _) => steps.last().map(|step| step.as_str()),
-            Self::Scram(_) => None,
-        }
-    }
-}
-
-fn distrusted(place: &str, wrong: Wrong) -> ProviderError {
-    let (code, words) = match wrong {
-        Wrong::Proof => (
-            Code::E_NO_ACCESS,
-            "says that it logs on, and does not know the password: it may be another server",
-        ),
-        Wrong::NotScram => (Code::E_CALL_FAILED, "does not speak SCRAM as it is written"),
-        Wrong::Iterations => (
-            Code::E_NO_ACCESS,
-            "asks for a proof that is too easy to guess from, or that takes too long",
-        ),
-        Wrong::Refused => (Code::E_LOGON_FAILED, "refuses the proof of the password"),
-    };
-    ProviderError::new(code, format!("{place} {words}"))
-}
-
-/// Buffers that are large enough from the start leave no copies behind.
-fn encoded(parts: &[&str]) -> Step {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
-    for part in parts {
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
-    STANDARD.encode_string(&*bytes, &mut text);
-    text
-}
-
-fn line(parts: &[&str]) -> Step {
-    let mut line = Zeroizing::new(String::with_capacity(parts.iter().map(|p| p.len()).sum()));
-    line.extend(parts.iter().copied());
-    line
-}
-
 fn converse(connection: &mut Connection, mechanism: Mechanism, talk: &mut Talk) -> Result<Answer> {
     let mut answer = begin(connection, mechanism, talk)?;
     let mut said_all = false;
@@ -267,38 +176,35 @@ fn said(connection: &mut Connection, line: &str) -> std::result::Result<Answer, 
 /// The words of an answer, unless it repeats what it was not meant to.
 fn quotable(answer: &Answer, talk: &Talk, secret: &SecretString) -> String {
     let raw = answer.lines().collect::<Vec<_>>().join("");
-    let hidden = talk.secret().into_iter().chain([secret.expose_secret()]);
-    if hidden.into_iter().any(|text| raw.contains(text)) {
+    if talk.is_repeated_in(&raw, secret) {
         return format!("{} (its words are not shown: the password is among them)", answer.code());
     }
     answer.words()
 }
 
+/// Whether a mechanism may be tried when a server has refused the one before by this code, which is about the mechanism and not about the
+/// password.
+fn may_follow(next: Mechanism, before: Mechanism, code: u16) -> bool {
+    match code {
+        NOT_SO => true,
+        // The one before is too weak, or may not be said so: only a stronger one is better.
+        534 | 538 => next.is_scram() && !before.is_scram(),
+        // The server must see the password once, to keep it in another form.
+        TRANSITION => !next.is_scram(),
+        _ => false,
+    }
+}
+
+/// An answer that does not take the mechanism (RFC 4954, 4).
+const NOT_SO: u16 = 504;
+
+/// An answer that wants the password in the open once, which is for a person or another mechanism, and not for later (RFC 4954, 6).
+const TRANSITION: u16 = 432;
+
 #[cfg(test)]
 mod tests {
     use super::super::answer::Inbox;
     use super::*;
-
-    #[test]
-    fn what_goes_over_the_wire() {
-        let say = |mechanism| {
-            let mut talk = Talk::new(mechanism, "me", "secret");
-            let steps = std::iter::from_fn(|| talk.next("").expect("a step"));
-            steps.map(|step| step.as_str().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(say(Mechanism::Plain), ["AG1lAHNlY3JldA=="]);
-        assert_eq!(say(Mechanism::Login), ["bWU=", "c2VjcmV0"]);
-        let wanted = STANDARD.encode("user=me\x01auth=Bearer secret\x01\x01");
-        assert_eq!(say(Mechanism::Xoauth2), [wanted]);
-    }
-
-    #[test]
-    fn buffers_do_not_grow() {
-        for length in 0..100 {
-            let step = encoded(&["x".repeat(length).as_str()]);
-            assert!(step.len() <= length.div_ceil(3) * 4);
-        }
-    }
 
     #[test]
     fn a_server_that_repeats_the_secret_is_not_quoted() {

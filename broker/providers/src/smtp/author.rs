@@ -11,7 +11,8 @@ use sundown_mail::address;
 use sundown_mail::author::{self, Original, Replacement};
 use sundown_mail::head;
 
-use super::body::{PIECE, read};
+use super::body::PIECE;
+use crate::files::read;
 
 /// The longest head that is changed. A longer one is no letter of a program; it goes out as it is.
 const LONGEST: usize = 256 << 10;

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 
 use sundown_mail::transfer::MAX_LINE;
 
+use crate::files::read;
+
 /// How much is read and converted at once.
 pub(super) const PIECE: usize = 16 << 10;
 
@@ -59,16 +61,6 @@ impl Survey {
         }
         wire.finish(&mut output);
         Ok(wire.survey)
-    }
-}
-
-/// Reads, and does not mind being interrupted.
-pub(super) fn read(from: &mut (impl Read + ?Sized), into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match from.read(into) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
     }
 }
 

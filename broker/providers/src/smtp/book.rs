@@ -20,9 +20,9 @@ use sundown_protocol::Code;
 
 use super::rate::Used;
 use super::standing::{AN_HOUR, LONGEST_REST, Refusal, Refused};
-use super::trace::Trace;
 use crate::files::read_small;
 use crate::files::{is_absent, new_private_file};
+use crate::network::trace::Trace;
 
 const FILE: &str = "smtp-servers.json";
 

@@ -5,76 +5,19 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::answer::{Answer, Inbox, Meaning};
+use super::dialect::Dialect;
+use super::dots::Leave;
+use crate::files::read;
+use crate::network::mechanism::Mechanism;
+use crate::network::trouble::{Kind, Trouble};
+use crate::network::wire::Stream;
 use lettre::transport::smtp::commands::{Quit, Rset};
 use lettre::transport::smtp::extension::{Extension, ServerInfo};
 use lettre::transport::smtp::response::{Category, Code as ReplyCode, Detail, Response, Severity};
-use sundown_core::provider::ProviderError;
-use sundown_protocol::Code;
-
-use super::answer::{Answer, Inbox, Meaning};
-use super::dialect::Dialect;
-use super::distrust::{library, sentence};
-use super::dots::Leave;
-use super::mechanism::Mechanism;
-use super::wire::Stream;
 
 /// How long a server may take to say goodbye. Nothing depends on it.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// A conversation that broke off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
-    /// How.
-    pub(super) kind: Kind,
-    /// In words, with the server's name.
-    pub(super) words: String,
-}
-
-/// How a conversation broke off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The connection is gone.
-    Lost,
-    /// Nothing came in time.
-    Silent,
-    /// What came was no answer.
-    Nonsense,
-}
-
-impl Trouble {
-    /// What an error of a socket means.
-    pub(super) fn of(place: &str, error: &io::Error) -> Self {
-        let (kind, words) = match error.kind() {
-            io::ErrorKind::TimedOut => (Kind::Silent, format!("{place} did not answer in time")),
-            io::ErrorKind::UnexpectedEof => (Kind::Lost, format!("{place} closed the connection")),
-            _ => {
-                let words = match library(error) {
-                    Some(error) => sentence(place, error),
-                    None => format!("the connection to {place} was lost ({error})"),
-                };
-                (Kind::Lost, words)
-            }
-        };
-        Self { kind, words }
-    }
-
-    /// The same from a server that never said anything: silence means that it cannot be reached.
-    #[must_use]
-    pub(super) fn unreached(self) -> Self {
-        let kind = if self.kind == Kind::Silent { Kind::Lost } else { self.kind };
-        Self { kind, ..self }
-    }
-
-    /// What a caller is told.
-    pub(super) fn into_error(self) -> ProviderError {
-        let code = match self.kind {
-            Kind::Lost => Code::E_NETWORK_ERROR,
-            Kind::Silent => Code::E_TIMEOUT,
-            Kind::Nonsense => Code::E_CALL_FAILED,
-        };
-        ProviderError::new(code, self.words)
-    }
-}
 
 /// What a server offers.
 #[derive(Debug, Default)]
@@ -233,7 +176,7 @@ impl Connection {
             if let Some(answer) = answer {
                 return Ok(answer);
             }
-            match super::body::read(&mut self.stream, &mut piece) {
+            match read(&mut self.stream, &mut piece) {
                 Ok(0) => return Err(self.closed()),
                 Ok(n) => self.inbox.feed(&piece[..n]),
                 Err(error) => return Err(Trouble::of(&self.place, &error)),

@@ -18,7 +18,7 @@ use super::book::{self, Book, Clocks, Known};
 use super::rate::{Meter, Rate};
 use super::settings::Settings;
 use super::standing::{Failed, May, Password, Standing, Trial};
-use super::trace::Trace;
+use crate::network::trace::Trace;
 
 /// How long a busy connection is kept while somebody else waits: long enough to be worth its TLS.
 const TURN: Duration = Duration::from_secs(2);

@@ -27,14 +27,15 @@ use sundown_protocol::Code;
 
 use super::answer::{Answer, Meaning};
 use super::auth;
-use super::connect::LEAST;
-use super::connection::{Connection, Offer, Trouble, Unread};
-use super::secret::Keeper;
+use super::connection::{Connection, Offer, Unread};
 use super::settings::{Security, Settings};
-use super::tls::Trust;
-use super::trace::Trace;
-use super::wire::{Socket, Stream, Wire};
 use crate::Result;
+use crate::network::connect::LEAST;
+use crate::network::secret::Keeper;
+use crate::network::tls::Trust;
+use crate::network::trace::Trace;
+use crate::network::trouble::Trouble;
+use crate::network::wire::{Socket, Stream, Wire};
 
 /// What connections are made of.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use lettre::transport::smtp::extension::Extension;
 use sundown_mail::transfer::{Beyond, Bodies, Converter, Facts, Head, Scanner, Sealed, Wanted};
 
 use super::author::Fields;
-use super::body::{Characters, Lines, PIECE, Survey, read};
+use super::body::{Characters, Lines, PIECE, Survey};
 use super::connection::Offer;
+use crate::files::read;
 
 /// The form of one message for one server: as it is stored, but for these.
 #[derive(Debug, Default)]

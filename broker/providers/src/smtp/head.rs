@@ -6,7 +6,8 @@
 
 use std::io::{self, Read};
 
-use super::body::{PIECE, read};
+use super::body::PIECE;
+use crate::files::read;
 
 /// How many CRs in a row may belong to one line end.
 const MOST: usize = 64;

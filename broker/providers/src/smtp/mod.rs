@@ -3,17 +3,13 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `settings` | what a profile says |
-//! | `secret`, `command` | the password: where it comes from, how long it is kept |
-//! | `trust`, `distrust` | which certificates are trusted, and in words why one is not |
-//! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
-//! | `mechanism`, `scram` | ways to log on |
 //! | `dialect` | what is different in LMTP |
-//! | `connect`, `dial`, `auth` | from a host's name to a server that takes messages |
+//! | `dial`, `auth` | from a host's name to a server that takes messages; the way there is `network`'s |
 //! | `author`, `envelope`, `head`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
 //! | `destinations` | how many connections all sessions of the broker have to one server, and how much it is handed |
-//! | `standing`, `book`, `trace` | servers that refuse: when they are tried again, and what the next broker knows of it |
+//! | `standing`, `book` | servers that refuse: when they are tried again, and what the next broker knows of it |
 //! | `rate` | how many recipients in how much time |
 //! | `crew`, `worker` | the threads that do all this |
 //!
@@ -26,29 +22,19 @@ mod auth;
 mod author;
 mod body;
 mod book;
-mod command;
-mod connect;
 mod connection;
 mod crew;
 mod destinations;
 mod dial;
 mod dialect;
-mod distrust;
 mod dots;
 mod envelope;
 mod form;
 mod head;
-mod mechanism;
 mod rate;
-mod scram;
-mod secret;
 mod settings;
 mod standing;
-mod tls;
-mod trace;
 mod transaction;
-mod trust;
-mod wire;
 mod worker;
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use sundown_core::provider::{ProviderError, ProviderSpec};
 use sundown_protocol::Code;
 
 use super::author::{Authors, Rewrite};
-use super::connect::{Proxy, Way};
 use super::dialect::Dialect;
-use super::mechanism::Mechanism;
 use super::rate::Rate;
-use super::secret::Source;
-use super::tls::{Certificates, Proof};
 use crate::Result;
+use crate::network::connect::{Proxy, Way};
+use crate::network::mechanism::Mechanism;
+use crate::network::secret::Source;
+use crate::network::tls::{Certificates, Proof};
 
 /// Connections of one destination at once. Submission servers commonly allow ten for each user; others of the same user
 /// want theirs.

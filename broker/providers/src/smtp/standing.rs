@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use sundown_core::provider::{AskedBy, ProviderError};
 use sundown_protocol::Code;
 
-use super::trace::Trace;
+use crate::network::trace::Trace;
 
 /// The first rest of a server that refuses, and of an account whose password was refused once.
 const FIRST_REST: Duration = Duration::from_secs(2);

@@ -16,11 +16,13 @@ use sundown_protocol::Code;
 
 use super::answer::{Answer, Meaning};
 use super::auth::not_logged_on;
-use super::body::{OnWire, PIECE, Survey, read};
-use super::connection::{Connection, Kind, Trouble};
+use super::body::{OnWire, PIECE, Survey};
+use super::connection::Connection;
 use super::dialect::Dialect;
 use super::dots::{Dot, Fate, Leave};
 use super::envelope::{Envelope, Unfit};
+use crate::files::read;
+use crate::network::trouble::{Kind, Trouble};
 
 /// Commands that are sent without waiting for an answer to each. Their answers fit into the buffers between us, or both
 /// sides would wait for each other.

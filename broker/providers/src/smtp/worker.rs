@@ -17,7 +17,7 @@ use sundown_protocol::Code;
 use sundown_protocol::request::Notify;
 
 use super::body::Survey;
-use super::connection::{Connection, Kind};
+use super::connection::Connection;
 use super::crew::{Job, Shared, Word};
 use super::destinations::{NoPermit, Permit};
 use super::dots::{Dot, Marker};
@@ -25,6 +25,7 @@ use super::form::{self, Form};
 use super::standing::{Failed, Password};
 use super::transaction::{self, After, At, Begun, Finished, NotBegun, Said};
 use crate::fault;
+use crate::network::trouble::Kind;
 use crate::{Prepared, Reply, Result};
 
 /// How long each answer may take when the question is whether the server works.

@@ -16,8 +16,8 @@ use sundown_protocol::Code;
 use tempfile::TempDir;
 
 use super::super::dots::tests::{dots_in, memory};
-use super::super::trust::Fingerprint;
 use super::*;
+use crate::network::trust::Fingerprint;
 
 /// A CA, and where its certificate is.
 struct Ca {

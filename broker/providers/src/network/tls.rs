@@ -13,9 +13,9 @@ use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, Strea
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
-use super::connection::Trouble;
 use super::distrust::{library, sentence};
 use super::secret::{from_file, unconfigured};
+use super::trouble::Trouble;
 use super::trust::{Fingerprint, Rule, Verifier};
 use super::wire::Wire;
 use crate::files::read_small;
@@ -23,20 +23,20 @@ use crate::{Result, fault};
 
 /// What a profile says about whom to trust, and who we are.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     /// Whether a server must prove that it is the one.
-    pub(super) wanted: Proof,
+    pub(crate) wanted: Proof,
     /// Certificates beside those that the system trusts.
-    pub(super) ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// The only certificate that is trusted.
-    pub(super) fingerprint: Option<Fingerprint>,
+    pub(crate) fingerprint: Option<Fingerprint>,
     /// Our own certificate, and its key.
-    pub(super) client: Option<(PathBuf, PathBuf)>,
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
 /// How a server proves that it is the one that the profile names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Proof {
+pub(crate) enum Proof {
     /// By its certificate.
     #[default]
     Certificate,
@@ -46,7 +46,7 @@ pub(super) enum Proof {
 
 /// Makes ways to a server protected, as a profile says.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     certificates: Certificates,
     /// Reading all the system's certificates takes milliseconds, so it is done once.
     config: Mutex<Option<Arc<ClientConfig>>>,
@@ -54,12 +54,12 @@ pub(super) struct Trust {
 
 impl Trust {
     /// Trust that has read no file yet.
-    pub(super) fn new(certificates: Certificates) -> Self {
+    pub(crate) fn new(certificates: Certificates) -> Self {
         Self { certificates, config: Mutex::new(None) }
     }
 
     /// Forgets what was read.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -109,7 +109,7 @@ impl Trust {
     }
 
     /// Negotiates TLS with the server of that name before the wire's deadline.
-    pub(super) fn protect(
+    pub(crate) fn protect(
         &self,
         mut wire: Wire,
         (host, place): (&str, &str),

@@ -19,7 +19,7 @@ const CHANNEL: &str = "biws";
 
 /// The hash that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(crate) enum Hash {
     /// SHA-1. Nothing of what is known against it concerns its use here.
     Sha1,
     /// SHA-256.
@@ -47,7 +47,7 @@ impl Hash {
 }
 
 /// A logon by SCRAM.
-pub(super) struct Scram {
+pub(crate) struct Scram {
     hash: Hash,
     password: Zeroizing<String>,
     nonce: String,
@@ -66,7 +66,7 @@ enum State {
 
 /// Why a server's words are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(crate) enum Wrong {
     /// They are not SCRAM.
     NotScram,
     /// They ask for too little or too much work.
@@ -79,7 +79,7 @@ pub(super) enum Wrong {
 
 impl Scram {
     /// A logon with a nonce of 18 bytes that nobody can guess.
-    pub(super) fn new(hash: Hash, username: &str, password: &str) -> Self {
+    pub(crate) fn new(hash: Hash, username: &str, password: &str) -> Self {
         let mut random = [0; 18];
         getrandom::fill(&mut random).expect("the system has random numbers");
         Self::with_nonce(hash, username, password, STANDARD.encode(random))
@@ -92,12 +92,12 @@ impl Scram {
     }
 
     /// Whether the server has proved that it knows the password.
-    pub(super) fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         matches!(self.state, State::Verified)
     }
 
     /// What is said next, when the server has said this.
-    pub(super) fn next(&mut self, said: &str) -> Result<Zeroizing<String>, Wrong> {
+    pub(crate) fn next(&mut self, said: &str) -> Result<Zeroizing<String>, Wrong> {
         match &self.state {
             State::First => {
                 self.state = State::Proof;

@@ -20,7 +20,7 @@ const MAX_LINES: usize = 3;
 const LONGEST_LINE: usize = 160;
 
 /// Runs a command and gives back what it wrote. What it wrote to standard output is in no error.
-pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let mut shell = program::command("/bin/sh");
     shell.arg("-c").arg(command).stdin(Stdio::null());
     let limit = Limit { time: deadline, grace: Duration::ZERO };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// It is kept on the disk. All it says are sixteen bits: a reader of it can rule out guesses, and cannot tell which of the others is
 /// right. That a new password is taken for the old one happens once in 65,536 times; a flush has it tried then.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trace(u16);
+pub(crate) struct Trace(u16);
 
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,15 +22,15 @@ impl fmt::Debug for Trace {
 
 impl Trace {
     /// The trace of a password that is not known any more.
-    pub(super) const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// The trace of a server that wants a logon where the profile has no user.
-    pub(super) fn of_none(account: &str) -> Self {
+    pub(crate) fn of_none(account: &str) -> Self {
         Self::of(account, &SecretString::default())
     }
 
     /// The trace of a password of this account.
-    pub(super) fn of(account: &str, secret: &SecretString) -> Self {
+    pub(crate) fn of(account: &str, secret: &SecretString) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, account.as_bytes());
         let sum = hmac::sign(&key, secret.expose_secret().as_bytes());
         Self(u16::from_le_bytes([sum.as_ref()[0], sum.as_ref()[1]]))

@@ -27,7 +27,7 @@ use super::trace::Trace;
 use crate::{Result, fault};
 
 /// The longest secret. Tokens have a few thousand bytes.
-pub(super) const MAX_SECRET: usize = 64 << 10;
+pub(crate) const MAX_SECRET: usize = 64 << 10;
 
 /// How long a password command may take: enough to type a passphrase.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Where a secret comes from.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The first line that a shell command writes.
     Command(String),
     /// The first line of a file.
@@ -87,7 +87,7 @@ impl Source {
 
 /// Keeps a secret that was fetched, for all connections of a transport.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     source: Source,
     /// What the profile says about the server and the way to log on there.
     account: String,
@@ -114,7 +114,7 @@ impl Kept {
 
 /// Whether a secret is as its source has it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Age {
+pub(crate) enum Age {
     /// It was fetched for this call.
     Fetched,
     /// It was fetched before.
@@ -123,17 +123,17 @@ pub(super) enum Age {
 
 impl Keeper {
     /// A keeper that has nothing yet.
-    pub(super) fn new(source: Source, account: String) -> Self {
+    pub(crate) fn new(source: Source, account: String) -> Self {
         Self { source, account, kept: Mutex::default() }
     }
 
     /// Whether a server may be asked now, or has refused the secret just before.
-    pub(super) fn may_try(&self) -> Result<()> {
+    pub(crate) fn may_try(&self) -> Result<()> {
         self.lock().may_try()
     }
 
     /// The secret. While one connection fetches it, the others wait: a command that asks a person asks once.
-    pub(super) fn get(&self) -> Result<(Arc<SecretString>, Age)> {
+    pub(crate) fn get(&self) -> Result<(Arc<SecretString>, Age)> {
         let mut kept = self.lock();
         kept.may_try()?;
         kept.used = Some(Instant::now());
@@ -146,12 +146,12 @@ impl Keeper {
     }
 
     /// Forgets what is kept, so that the next one is as its source has it.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.lock() = Kept::default();
     }
 
     /// A server refused this one, and it was as its source has it.
-    pub(super) fn refused(&self) {
+    pub(crate) fn refused(&self) {
         let mut kept = self.lock();
         let of_it = kept.secret.as_ref().map(|secret| Trace::of(&self.account, secret));
         let known = kept.refused.map(|(_, trace)| trace);
@@ -160,14 +160,14 @@ impl Keeper {
     }
 
     /// The trace of the secret that a server refused last, or else of the one that is kept.
-    pub(super) fn trace(&self) -> Trace {
+    pub(crate) fn trace(&self) -> Trace {
         let kept = self.lock();
         let of_it = || kept.secret.as_ref().map(|secret| Trace::of(&self.account, secret));
         kept.refused.map(|(_, trace)| trace).or_else(of_it).unwrap_or(Trace::NONE)
     }
 
     /// Whether the source has another secret now than those that left these traces.
-    pub(super) fn has_another(&self, traces: &[Trace]) -> Result<bool> {
+    pub(crate) fn has_another(&self, traces: &[Trace]) -> Result<bool> {
         if traces.contains(&Trace::NONE) {
             return Ok(false);
         }
@@ -177,7 +177,7 @@ impl Keeper {
     }
 
     /// Forgets what no connection has needed for so long.
-    pub(super) fn forget_unused(&self, since: Duration) {
+    pub(crate) fn forget_unused(&self, since: Duration) {
         let mut kept = self.lock();
         if kept.used.is_some_and(|used| used.elapsed() >= since) {
             (kept.secret, kept.used) = (None, None);
@@ -190,7 +190,7 @@ impl Keeper {
 }
 
 /// All of a file that its key names and no other user may read.
-pub(super) fn from_file(key: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn from_file(key: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let at = || format!("{key} {}", path.display());
     // A pipe without a writer must not hold us up.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
@@ -244,7 +244,7 @@ fn read_bounded(from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; MAX_SECRET]);
     let (mut from, mut length) = (from.take(MAX_SECRET as u64), 0);
     loop {
-        match super::body::read(&mut from, &mut bytes[length..])? {
+        match crate::files::read(&mut from, &mut bytes[length..])? {
             0 => break,
             n => length += n,
         }
@@ -260,7 +260,7 @@ fn first_line(bytes: &[u8]) -> Option<SecretString> {
     Some(SecretString::new(Box::from(text)))
 }
 
-pub(super) fn unconfigured(message: String) -> ProviderError {
+pub(crate) fn unconfigured(message: String) -> ProviderError {
     ProviderError::new(Code::E_UNCONFIGURED, message)
 }
 

@@ -8,12 +8,12 @@ use super::trust::{Distrust, Why};
 use crate::headers::{clean, date};
 
 /// The TLS library's error in one of a socket.
-pub(super) fn library(error: &io::Error) -> Option<&rustls::Error> {
+pub(crate) fn library(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
 /// Why there is no TLS with a server.
-pub(super) fn sentence(place: &str, error: &rustls::Error) -> String {
+pub(crate) fn sentence(place: &str, error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => of_certificate(place, error),
         rustls::Error::InvalidMessage(_) => {

@@ -14,7 +14,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 /// A connection of either family.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     /// To a port.
     Tcp(TcpStream),
     /// To a path.
@@ -62,7 +62,7 @@ impl AsFd for Socket {
 
 /// A connection with a moment at which everything on it ends.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: Socket,
     until: Instant,
     sent: u64,
@@ -70,17 +70,17 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A wire on which nothing may last yet.
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self { socket, until: Instant::now(), sent: 0 }
     }
 
     /// From now on everything ends at that moment.
-    pub(super) fn set_deadline(&mut self, until: Instant) {
+    pub(crate) fn set_deadline(&mut self, until: Instant) {
         self.until = until;
     }
 
     /// The socket's own address, if it is one of a network.
-    pub(super) fn local_address(&self) -> Option<IpAddr> {
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
         match &self.socket {
             Socket::Tcp(socket) => socket.local_addr().ok().map(|address| address.ip()),
             Socket::Unix(_) => None,
@@ -128,7 +128,7 @@ impl Write for Wire {
 
 /// A way to a server, in the open or not.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// In the open.
     Plain(Wire),
     /// Protected.
@@ -137,7 +137,7 @@ pub(super) enum Stream {
 
 impl Stream {
     /// What is below.
-    pub(super) fn wire(&mut self) -> &mut Wire {
+    pub(crate) fn wire(&mut self) -> &mut Wire {
         match self {
             Self::Plain(wire) => wire,
             Self::Tls(tls) => &mut tls.sock,
@@ -145,7 +145,7 @@ impl Stream {
     }
 
     /// How many bytes the socket has taken.
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         match self {
             Self::Plain(wire) => wire.sent,
             Self::Tls(tls) => tls.sock.sent,
@@ -153,7 +153,7 @@ impl Stream {
     }
 
     /// Whether the server has neither said anything unasked nor closed the connection.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             Self::Plain(wire) => wire.is_quiet(),
             Self::Tls(tls) => {
@@ -165,7 +165,7 @@ impl Stream {
     }
 
     /// Says that nothing more comes.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if let Self::Tls(tls) = self {
             tls.conn.send_close_notify();
             let _ = tls.flush();

@@ -19,27 +19,27 @@ use super::wire::{Socket, Wire};
 use crate::Result;
 
 /// The least time that one of several addresses is given.
-pub(super) const LEAST: Duration = Duration::from_millis(10);
+pub(crate) const LEAST: Duration = Duration::from_millis(10);
 
 /// How a server is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// The proxy in between.
-    pub(super) proxy: Option<Proxy>,
+    pub(crate) proxy: Option<Proxy>,
     /// The address of this host that connections come from.
-    pub(super) source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// A SOCKS 5 proxy that wants no login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     host: String,
     port: u16,
 }
 
 impl Proxy {
     /// `socks5://HOST:PORT`; without a port it is 1080.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let place = text.strip_prefix("socks5://").or_else(|| text.strip_prefix("socks5h://"))?;
         let place = place.strip_suffix('/').unwrap_or(place);
         let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -60,7 +60,7 @@ impl Proxy {
 
 impl Way {
     /// Connects to a server. Everything ends at that moment.
-    pub(super) fn connect(&self, host: &str, port: u16, until: Instant) -> Result<Wire> {
+    pub(crate) fn connect(&self, host: &str, port: u16, until: Instant) -> Result<Wire> {
         let Some(proxy) = &self.proxy else {
             let mut wire = Wire::new(Socket::Tcp(self.socket(host, port, until)?));
             wire.set_deadline(until);

@@ -23,11 +23,11 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 /// SHA-256 of a certificate as it is on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint([u8; 32]);
+pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// That of a certificate.
-    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
         Self(bytes)
@@ -36,7 +36,7 @@ impl Fingerprint {
 
 /// Words for a text that is none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoFingerprint;
+pub(crate) struct NoFingerprint;
 
 impl FromStr for Fingerprint {
     type Err = NoFingerprint;
@@ -77,16 +77,16 @@ impl fmt::Debug for Fingerprint {
 
 /// Why a certificate is not trusted, and which one it is.
 #[derive(Debug)]
-pub(super) struct Distrust {
+pub(crate) struct Distrust {
     /// Why.
-    pub(super) why: Why,
+    pub(crate) why: Why,
     /// The server's.
-    pub(super) found: Fingerprint,
+    pub(crate) found: Fingerprint,
 }
 
 /// Why a certificate is not trusted.
 #[derive(Debug)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// It is not the one that is pinned.
     NotPinned,
     /// It says that it is a CA's, and is not in `ca_file`.
@@ -105,14 +105,14 @@ impl std::error::Error for Distrust {}
 
 /// What decides.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(crate) struct Verifier {
     rule: Rule,
     provider: Arc<CryptoProvider>,
 }
 
 /// What is trusted.
 #[derive(Debug)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// Any certificate: who only listens learns nothing, and who stands in between everything.
     Any,
     /// One certificate.
@@ -123,7 +123,7 @@ pub(super) enum Rule {
 
 impl Verifier {
     /// One that trusts so.
-    pub(super) fn new(rule: Rule, provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn new(rule: Rule, provider: Arc<CryptoProvider>) -> Self {
         Self { rule, provider }
     }
 }
