@@ -9,6 +9,7 @@ mod codec;
 mod dialogue;
 mod frame;
 mod head;
+mod imap;
 mod mail;
 mod search;
 mod settings;
@@ -20,6 +21,7 @@ pub use codec::codec;
 pub use dialogue::dialogue;
 pub use frame::frame;
 pub use head::head;
+pub use imap::imap;
 pub use mail::mail;
 pub use search::search;
 pub use settings::settings;
@@ -33,7 +35,7 @@ use sundown_providers::headers;
 pub type Target = fn(&[u8]);
 
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
@@ -43,5 +45,6 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("settings", settings),
     ("answers", answers),
     ("dialogue", dialogue),
+    ("imap", imap),
     ("broker", broker),
 ];

@@ -36,6 +36,7 @@ mod network;
 pub mod address_book;
 pub mod conformance;
 pub mod headers;
+pub mod imap;
 pub mod maildir;
 pub mod notice;
 pub mod pipe;

@@ -936,7 +936,9 @@ fn a_deletion_leaves_the_copy_its_bytes() {
         });
         *world.broker.kill.lock().expect("no panic") = None;
         if killed.is_err() {
-            deletions().into_iter().for_each(|deletion| _ = world.write(deletion));
+            for deletion in deletions() {
+                world.write(deletion);
+            }
         }
         assert_eq!(world.text(copy), "Subject: one\n\nbody of one\n", "{slice}");
         world.assert_bodies();

@@ -1,0 +1,22 @@
+//! The language of IMAP servers: what they send, cut into responses and read.
+//!
+//! ```text
+//!  bytes ─► Inbox (framing.rs) ─► a response ─► Response::read (response.rs, by the words of tokens.rs)
+//! ```
+//!
+//! A server is believed as little as anybody else: what it sends is bounded, whatever it announces, and what cannot be read is one
+//! response that is lost and not the connection. Where `imap-codec` can read a response, too, both read the same: the fuzzer compares
+//! them.
+
+mod date;
+mod framing;
+mod response;
+mod set;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use framing::{Broken, Inbox, MAX_RESPONSE};
+pub use response::{About, Data, End, Esearch, Fetch, List, Note, Response, Said, Section, Status};
+pub use set::Set;
+pub use tokens::{Garbled, Read};
