@@ -331,8 +331,15 @@ impl Writer {
             self.connection.prepare_cached(sql)?.execute([lying.seq])?;
             return Ok(());
         };
-        let sql =
-            "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3) WHERE seq = ?1";
+        let sql = "SELECT body FROM message WHERE seq = ?1";
+        let body: u64 =
+            self.connection.prepare_cached(sql)?.query_row([lying.seq], |row| row.get(0))?;
+        if body != 0 {
+            self.drop_body(body)?;
+        }
+        let sql = "UPDATE message SET folder = ?2, body = 0, body_sum = NULL,
+                       final_at = coalesce(final_at, ?3)
+                   WHERE seq = ?1";
         let parameters = params![lying.seq, GONE, wall() as i64];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         let sql = "UPDATE spot SET pending = NULL, heading = NULL WHERE message = ?1";
@@ -406,9 +413,15 @@ impl Writer {
         if let Some(twin) = self.lying(mailbox, spot)?.filter(|twin| twin.seq != seq) {
             self.vanished(&twin, changes)?;
         }
-        let sql = "SELECT folder, marks FROM spot WHERE message = ?1";
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, Marks(row.get(1)?)));
+        let sql = "SELECT folder, marks, pending IS NULL FROM spot WHERE message = ?1";
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, i64>(0)?, Marks(row.get(1)?), row.get::<_, bool>(2)?))
+        };
         let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
+        if known.folder.is_none() && before.is_some_and(|(.., is_settled)| is_settled) {
+            // No program has deleted it: somebody has missed it on its way.
+            return self.comes_back((seq, record), (mailbox, spot, marks), changes);
+        }
         let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
                        heading = NULL WHERE message = ?1 AND mailbox = ?6";
         let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place), mailbox];
@@ -421,7 +434,7 @@ impl Writer {
             }
             return Ok(());
         }
-        let Some((folder_before, marks_before)) = before else { return Ok(()) };
+        let Some((folder_before, marks_before, _)) = before else { return Ok(()) };
         let (folder_wanted, marks_wanted) = wanted.unzip();
         // A message that no program has moved is where its mark of deletion says, and one that was moved has the mark of its place.
         let as_wanted = known.folder.filter(|folder| Some(*folder) == folder_wanted);

@@ -74,21 +74,27 @@ pub(super) enum Try {
     Again,
 }
 
-/// Finds the file of a message. With its present flags that takes a look at three names, without it takes a reading of the folder.
+/// Finds the file of a message. With its present flags that takes a look at three names, without it takes a reading of the folder; only a
+/// message that two readings miss is not there, because a reading can miss what another program renames meanwhile.
 pub(super) fn locate(folder: &Folder, base: &[u8], hint: Flags) -> io::Result<Option<At>> {
-    if let Some(at) = glance(folder, base, hint)? {
-        return Ok(Some(at));
-    }
-    let mut found: Option<At> = None;
-    scan::each(folder, |sub, name| {
-        // As `Listing` chooses among several.
-        let better = |old: &At| (sub, name.flags()) > (old.sub, old.flags());
-        if name.base() == base && found.as_ref().is_none_or(better) {
-            found = Some(At { sub, file: name.file().to_owned() });
+    for _ in 0..2 {
+        if let Some(at) = glance(folder, base, hint)? {
+            return Ok(Some(at));
         }
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
+        let mut found: Option<At> = None;
+        scan::each(folder, |sub, name| {
+            // As `Listing` chooses among several.
+            let better = |old: &At| (sub, name.flags()) > (old.sub, old.flags());
+            if name.base() == base && found.as_ref().is_none_or(better) {
+                found = Some(At { sub, file: name.file().to_owned() });
+            }
+            ControlFlow::Continue(())
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Finds the file of a message where it was put last, or under the names that are likely. An empty file may be one that is still being
@@ -206,7 +212,10 @@ pub(super) fn move_to(
         };
         let before = at.flags();
         if let Some(there) = made_before(target, new_base, change(before), attempt)? {
-            // An earlier try has come so far, or another program uses the name.
+            // Another program uses the name, or an earlier try has come so far.
+            if attempt == Try::First {
+                return Ok(Moved::Taken);
+            }
             match compare((source, &at), (target, &there))? {
                 Compared::Same => {
                     remove_at(source, &at)?;

@@ -375,16 +375,24 @@ impl Pass<'_> {
                 (None, None) => {}
             }
         }
-        if absent.is_empty() {
-            return Ok(());
-        }
-        let Some(listing) = self.read(dir)? else { return Ok(()) };
-        for (base, marks) in absent {
-            match listing.get(&base) {
-                Some(seen) => mark(self.book, (dir, &base), marks, seen.flags)?,
-                None => sorted.gone.push((dir.clone(), base)),
+        // Only what two readings miss is gone.
+        for _ in 0..2 {
+            if absent.is_empty() {
+                return Ok(());
             }
+            let Some(listing) = self.read(dir)?.filter(|listing| !listing.partial) else {
+                return Ok(());
+            };
+            let mut missed = Vec::new();
+            for (base, marks) in absent {
+                match listing.get(&base) {
+                    Some(seen) => mark(self.book, (dir, &base), marks, seen.flags)?,
+                    None => missed.push((base, marks)),
+                }
+            }
+            absent = missed;
         }
+        sorted.gone.extend(absent.into_iter().map(|(base, _)| (dir.clone(), base)));
         Ok(())
     }
 }

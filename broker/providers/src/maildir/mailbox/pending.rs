@@ -21,6 +21,9 @@ use crate::fault;
 /// Stands for the Maildir's own `tmp` in a spot: a copy that is not in a folder yet.
 const TMP: &str = "tmp";
 
+/// How many names are tried for a message in a folder whose other messages have its own.
+const NAMES: u64 = 3;
+
 /// How often it is looked whether carrying out changes has made others pending. Programs' own changes are told anyway.
 const ROUNDS: usize = 3;
 
@@ -238,7 +241,7 @@ impl Carrier<'_> {
                     flagged.map(|flagged| (base.clone(), flagged.at, Some(flagged.before)))
                 } else {
                     let source = self.folder(there)?;
-                    let bases = [base.clone(), own];
+                    let bases = self.free_names(&dir, base, pending)?;
                     move_under_a_name((&source, base, seen), &folder, bases, change, attempt)?
                 };
                 moved.map(|(name, at, before)| {
@@ -269,6 +272,24 @@ impl Carrier<'_> {
             }
         });
         Ok(changes)
+    }
+
+    /// The names that a message may have in another folder: its own, and those that it gets where another message has that.
+    fn free_names(
+        &mut self,
+        dir: &Dir,
+        base: &[u8],
+        pending: &Pending,
+    ) -> Result<Vec<Base>, Failure> {
+        let seconds = pending.received / 1000;
+        let given = (0..NAMES).map(|n| names::of_record(pending.record, seconds + n));
+        let mut free = Vec::new();
+        for base in std::iter::once(base.to_owned()).chain(given) {
+            if self.book.marks_of(dir, &names::escape(&base)).map_err(Halt::from)?.is_none() {
+                free.push(base);
+            }
+        }
+        Ok(free)
     }
 
     /// Where a message is that is not as it was: a try that was cut off may have moved or marked it, and not have said so.
@@ -386,17 +407,23 @@ type Lying = (Base, At, Option<Flags>);
 fn move_under_a_name(
     from: (&Folder, &[u8], Flags),
     to: &Folder,
-    bases: [Vec<u8>; 2],
+    bases: Vec<Base>,
     change: impl Fn(Flags) -> Flags,
     attempt: Try,
 ) -> io::Result<Option<Lying>> {
+    let mut is_there = false;
     for base in bases {
         match act::move_to(from, (to, &base), &change, attempt)? {
             Moved::Done(Flagged { at, before }) => return Ok(Some((base, at, Some(before)))),
             Moved::Before(at) => return Ok(Some((base, at, None))),
-            // An earlier try may have moved it under the other name.
-            Moved::Gone | Moved::Taken => {}
+            // An earlier try may have moved it under another name.
+            Moved::Gone => {}
+            Moved::Taken => is_there = true,
         }
+    }
+    if is_there {
+        let text = "other messages have all names that it could have in that folder";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
     Ok(None)
 }

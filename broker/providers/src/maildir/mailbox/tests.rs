@@ -616,6 +616,52 @@ fn a_twin_in_another_folder_stays_there() {
     assert!(world.shown(INBOX).is_empty());
 }
 
+/// Two messages with one name and the same bytes, as `cp` makes them, are two wherever programs move them: into each other's folder, one
+/// after the other or at once, and while the mailbox is killed anywhere.
+#[test]
+fn twins_in_two_folders_stay_two_when_they_are_moved() {
+    for (also, kill) in [(false, None), (true, None)]
+        .into_iter()
+        .chain((0..5).flat_map(|n| [(false, Some(n)), (true, Some(n))]))
+    {
+        let world = World::new();
+        world.make(".A");
+        world.make(".A.B");
+        world.put("cur/1.a:2,", "one");
+        world.put(".A/cur/1.a:2,F", "one");
+        world.settle();
+        let (a, b) = (world.folder("A"), world.folder("B"));
+        let [first, twin] = [INBOX, a].map(|folder| world.rows(folder)[0].0);
+        world.write(StoreWrite::Move { record: first, to: a });
+        if also {
+            world.write(StoreWrite::Move { record: twin, to: b });
+        }
+        *world.broker.kill.lock().expect("no panic") = kill.map(|n| (n, When::Before));
+        let mut memory = None;
+        let _ = world.begin(&mut memory).and_then(|mut watch| watch.carry_out());
+        *world.broker.kill.lock().expect("no panic") = None;
+        world.settle();
+        let of = |folder| {
+            let rows = world.rows(folder).into_iter();
+            let mut rows: Vec<_> = rows.map(|(record, _, flags)| (record, flags)).collect();
+            rows.sort();
+            rows
+        };
+        let twin = (twin, "flagged".to_owned());
+        let mut here = vec![(first, String::new())];
+        if !also {
+            here.push(twin.clone());
+            here.sort();
+        }
+        let there = if also { vec![twin] } else { Vec::new() };
+        let at = format!("{also} {kill:?}");
+        assert_eq!((of(a), of(b), of(INBOX)), (here, there, Vec::new()), "{at}");
+        assert_eq!((world.names().len(), world.pending()), (2, 0), "{at}");
+        let is_gone = |change| matches!(change, StoreChange::Deleted { .. });
+        assert!(!world.told().into_iter().any(is_gone), "{at}");
+    }
+}
+
 /// A message is read and copied where the mailbox has just moved it, before the store has heard of that.
 #[test]
 fn a_message_on_its_way_is_found() {
