@@ -134,7 +134,7 @@ impl Writer {
 
     /// Removes messages from Sent that have been there long enough. Messages lie in the order of their arrival, so it stops at the
     /// first that is too young. A bounced message stays as long as its submission is known; a key is remembered for its week in any
-    /// case.
+    /// case. What lies in a mailbox, and what a program has put there, was not sent from here and stays.
     fn purge_sent(&mut self, now: u64) -> rusqlite::Result<Slices> {
         let before = match self.keep_sent {
             KeepSent::Off => u64::MAX,
@@ -142,49 +142,46 @@ impl Writer {
             KeepSent::Unsaid | KeepSent::Forever => return Ok(Slices::Done),
         };
         let sql = format!(
-            "SELECT seq, body, state, received FROM message WHERE folder = {} AND folder <> 2
-                 AND (received, seq) > (?1, ?2) ORDER BY received, seq LIMIT {PURGE}",
+            "SELECT seq, body, state, received,
+                     submitted IS NULL OR EXISTS (SELECT 1 FROM spot WHERE spot.message = seq)
+                 FROM message WHERE folder = {} AND folder <> 2 AND (received, seq) > (?1, ?2) ORDER BY received, seq LIMIT {PURGE}",
             folder_number(Folder::SENT)
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let row = |row: &rusqlite::Row<'_>| {
-            let old: Old = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let old = Old {
+                known: Known {
+                    seq: row.get(0)?,
+                    body: row.get(1)?,
+                    folder: None,
+                    state: row.get(2)?,
+                },
+                is_of_others: row.get(4)?,
+            };
             Ok((old, row.get::<_, i64>(3)? as u64))
         };
         let found = statement.query_map(self.purged_to, row)?;
         let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
         drop(statement);
-        let old: Vec<Old> =
-            found.iter().take_while(|(_, at)| *at < before).map(|(old, _)| *old).collect();
+        let old: Vec<_> = found.iter().take_while(|(_, at)| *at < before).collect();
         if !old.is_empty() {
             let transaction = self.connection.unchecked_transaction()?;
-            old.iter().try_for_each(|old| self.take_out_of_sent(*old))?;
+            old.iter().try_for_each(|(old, _)| self.take_out_of_sent(old))?;
             transaction.commit()?;
         }
         if old.len() < PURGE {
             self.purged_to = START;
             return Ok(Slices::Done);
         }
-        let last = found.get(old.len() - 1);
-        self.purged_to = last.map_or(START, |((seq, ..), at)| (*at as i64, *seq as i64));
+        self.purged_to = old.last().map_or(START, |(old, at)| (*at as i64, old.known.seq as i64));
         Ok(Slices::More)
     }
 
-    fn take_out_of_sent(&self, (seq, body, state): Old) -> rusqlite::Result<()> {
+    fn take_out_of_sent(&self, old: &Old) -> rusqlite::Result<()> {
         let sent = state_number(SubmissionState::Sent);
-        match state {
-            // Its submission is forgotten, so its key may be forgotten too.
-            None => {
-                self.drop_body(body)?;
-                self.leave_mailbox(seq)?;
-                self.connection.prepare_cached(FORGET)?.execute([seq])?;
-                Ok(())
-            }
-            Some(state) if state == sent => {
-                self.delete_for_good(&Known { seq, body, folder: None, state: Some(state) })
-            }
-            Some(_) => Ok(()),
-        }
+        // Of one without a state the submission is forgotten already.
+        let is_over = old.known.state.is_none_or(|state| state == sent);
+        if is_over && !old.is_of_others { self.delete_for_good(&old.known) } else { Ok(()) }
     }
 
     /// Gives a slice of free pages back, if there are many. Returns whether there are more.
@@ -205,8 +202,12 @@ impl Writer {
     }
 }
 
-/// Order, body number and state of a sent message.
-type Old = (u64, u64, Option<u8>);
+/// A message in Sent.
+struct Old {
+    known: Known,
+    /// Whether it was not sent from here.
+    is_of_others: bool,
+}
 
 const FORGET: &str = "DELETE FROM message WHERE seq = ?1";
 

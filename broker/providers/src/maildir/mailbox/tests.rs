@@ -106,9 +106,13 @@ impl World {
     }
 
     fn with(shown: Shown, own: &[&str]) -> Self {
+        Self::keeping_sent("forever", shown, own)
+    }
+
+    fn keeping_sent(time: &str, shown: Shown, own: &[&str]) -> Self {
         let home = TempDir::new().expect("a directory");
         let path = home.path().join("Maildir");
-        let options = vec![("keep_sent".to_owned(), "forever".to_owned())];
+        let options = vec![("keep_sent".to_owned(), time.to_owned())];
         let store = home.path().join("store.db");
         let spec = ProviderSpec { path: store, options, ..ProviderSpec::new("sqlite") };
         let mut store = SqliteStore::new(&spec);
@@ -598,6 +602,29 @@ fn a_cur_that_is_away_says_nothing() {
         assert_eq!(world.shown(INBOX), ["one:flagged", "three:", "two:"]);
     });
     assert_eq!(world.names(), ["cur/1.a:2,F", "cur/2.b:2,", "new/3.c"]);
+}
+
+/// What lies in the Maildir's Sent is the user's, however old it is and however short the store keeps what was sent; and so is what a
+/// program has put into Sent.
+#[test]
+fn old_messages_in_sent_stay() {
+    let mut world = World::keeping_sent("off", Shown::All, &[]);
+    world.make(".Sent");
+    world.put(".Sent/cur/1.a:2,S", "one");
+    world.settle();
+    let record = world.record("one");
+    world.save(StoreFolder::SENT, "two", "read");
+    world.flag(record, "important", "");
+    for _ in 0..2 {
+        world.broker.store().tidy();
+        world.settle();
+        assert_eq!(world.shown(StoreFolder::SENT), ["one:read,important", "two:read"]);
+        assert_eq!(world.record("one"), record);
+    }
+    assert_eq!(
+        world.told(),
+        [StoreChange::Created { record, folder: StoreFolder::SENT, news: None }]
+    );
 }
 
 /// A message that vanished is not taken for another one of the same name in another folder.
