@@ -1331,6 +1331,8 @@ pub enum MirrorChange {
         folder: Folder,
         /// The directory.
         dir: String,
+        /// The folder's name when that was done. It may have another one by now, or be gone.
+        name: String,
     },
     /// There is no such directory any more.
     FolderGone {
@@ -1343,12 +1345,16 @@ pub enum MirrorChange {
         from: String,
         /// Its name.
         to: String,
+        /// The name of its folder that was carried out by that. The folder may have another one by now.
+        name: String,
     },
     /// A directory keeps its name, or stays although its folder was removed: it has something in it, or there is another one. The
     /// folder is what the directory is.
     FolderKept {
         /// The directory.
         dir: String,
+        /// The name that its folder cannot have; nothing if it was to be removed.
+        name: Option<String>,
     },
     /// The mailbox was looked at as a whole. What comes later is new.
     Passed,

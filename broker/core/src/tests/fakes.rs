@@ -712,7 +712,7 @@ impl Store {
                 let change = FolderChange::Made;
                 built_in.is_none().then_some(StoreChange::Folder { folder, change })
             }
-            MirrorChange::FolderMade { folder, dir } => {
+            MirrorChange::FolderMade { folder, dir, .. } => {
                 self.dirs.insert(dir, folder);
                 None
             }
@@ -721,7 +721,7 @@ impl Store {
                 self.folders.remove(&folder)?;
                 Some(StoreChange::Folder { folder, change: FolderChange::Removed })
             }
-            MirrorChange::FolderMoved { from, to } => {
+            MirrorChange::FolderMoved { from, to, .. } => {
                 let folder = self.dirs.remove(&from)?;
                 self.dirs.insert(to, folder);
                 None

@@ -60,10 +60,24 @@ impl Writer {
         if from != to {
             Self::refuse_queued(known.state)?;
             self.known_folder(to)?;
+            self.refuse_other_mailbox(known.seq, to)?;
             self.put_into(&known, to)?;
             self.hand_to_mailbox(known.seq, to)?;
         }
         Ok(ProviderAnswer::Moved { from, to })
+    }
+
+    /// Fails if a message lies in one mailbox and the folder in another. Each mailbox has a Deleted of its own.
+    fn refuse_other_mailbox(&self, seq: u64, to: Folder) -> Result<(), Failure> {
+        let sql = "SELECT 1 FROM spot JOIN folder ON folder.mailbox <> spot.mailbox
+                   WHERE spot.message = ?1 AND folder.id = ?2 AND folder.id <> ?3";
+        let parameters = params![seq, folder_number(to), folder_number(Folder::DELETED)];
+        if self.connection.prepare_cached(sql)?.exists(parameters)? {
+            let text = "the message is in one mailbox and the folder in another; append the message \
+                        there, and delete it where it is";
+            return Err(Failure::refused(Code::E_NO_SUPPORT, text));
+        }
+        Ok(())
     }
 
     /// Puts a message into a folder, and tells its mailbox, if one has it.
@@ -85,6 +99,7 @@ impl Writer {
         known.folder.ok_or_else(no_message)?;
         Self::refuse_queued(known.state)?;
         self.known_folder(to)?;
+        self.refuse_other_mailbox(known.seq, to)?;
         let spot = spots::of(&self.connection, known.seq)?;
         let file = match &spot {
             Some(spot) if known.body == 0 => Some(spot),
@@ -167,6 +182,8 @@ impl Writer {
         let sql = "UPDATE spot SET pending =
                        (SELECT CASE WHEN spot.name IS NULL OR spot.dir = 'tmp'
                                 OR spot.heading IS NOT NULL
+                                OR EXISTS (SELECT 1 FROM gone_dir
+                                    WHERE gone_dir.mailbox = spot.mailbox AND gone_dir.dir = spot.dir)
                                 OR spot.folder <> message.folder
                                 OR spot.marks <> (ifnull(message.flags, 1) & ?2)
                             THEN 1 END

@@ -177,6 +177,28 @@ fn found(dir: &str, name: &str, marks: Marks, news: bool) -> MirrorChange {
     MirrorChange::Found { spot: spot(dir, name), marks, news, facts: Box::new(facts) }
 }
 
+/// A message of one mailbox cannot go into a folder of another one, but into Deleted; and what is in no mailbox goes anywhere.
+#[test]
+fn a_message_stays_in_its_mailbox() {
+    let (mut fixture, one, two) = (Fixture::new(), Maildir::new(), Maildir::new());
+    one.put("cur", "1.a:2,", "hello");
+    fixture.mirror(&one, vec![root(), found("", "1.a", Marks(0), false)]);
+    fixture.mirror(&two, vec![directory("", "Elsewhere", None), directory(".P", "P", None)]);
+    let record = only(&fixture, INBOX);
+    let of_two = fixture.folders().into_iter().find(|row| row.name == "P").expect("it is shown");
+    let (to, here) = (of_two.folder, fixture.make_folder(None, "New"));
+    for write in [StoreWrite::Move { record, to }, StoreWrite::Copy { record, copy: 7, to }] {
+        let refused = fixture.write(write).expect_err("it lies elsewhere");
+        assert_eq!(refused.code, Code::E_NO_SUPPORT);
+    }
+    assert_eq!((only(&fixture, INBOX), fixture.pending(&one).len()), (record, 0));
+    for to in [here, Folder::DELETED, INBOX] {
+        fixture.write(StoreWrite::Move { record, to }).expect("it is moved");
+    }
+    fixture.write(append(8, to, "hello", "", 1)).expect("it is filed");
+    assert_eq!(fixture.pending(&two).len(), 1);
+}
+
 /// The only message of a folder.
 fn only(fixture: &Fixture, folder: Folder) -> u128 {
     match fixture.newest(folder)[..] {
@@ -748,7 +770,8 @@ fn a_folder_that_is_renamed_here_is_renamed_there() {
     assert_eq!(fixture.folders()[5].name, "Done");
     let wanted = vec![(".Work".to_owned(), Some(vec!["Done".to_owned()]))];
     assert_eq!(fixture.changed_folders(&mailbox), wanted);
-    let moved = MirrorChange::FolderMoved { from: ".Work".into(), to: ".Done".into() };
+    let moved =
+        MirrorChange::FolderMoved { from: ".Work".into(), to: ".Done".into(), name: "Done".into() };
     assert_eq!(fixture.mirror(&mailbox, vec![moved]), []);
     assert!(fixture.changed_folders(&mailbox).is_empty());
     assert_eq!(fixture.spots(&mailbox, ".Done.2026").len(), 1);
@@ -797,7 +820,7 @@ fn a_folder_that_is_removed_here_is_removed_there() {
     assert!(fixture.changed_folders(&mailbox).is_empty());
     // One that cannot be removed is a folder again.
     fixture.write(removed(work)).expect("it is removed");
-    let kept = MirrorChange::FolderKept { dir: ".Work".into() };
+    let kept = MirrorChange::FolderKept { dir: ".Work".into(), name: None };
     fixture.mirror(&mailbox, vec![kept]);
     assert!(fixture.changed_folders(&mailbox).is_empty());
     fixture.mirror(&mailbox, vec![directory(".Work", "Work", None)]);
@@ -907,7 +930,8 @@ fn a_made_folder_gets_its_directory_with_its_first_message() {
     let [pending] = &fixture.pending(&mailbox)[..] else { panic!("it is pending") };
     let wanted = pending.wanted.as_ref().expect("it stays");
     assert_eq!((names(&wanted.path), wanted.folder), (vec!["Drafts", "2026"], inner));
-    let made = MirrorChange::FolderMade { folder: inner, dir: ".Drafts.2026".into() };
+    let made =
+        MirrorChange::FolderMade { folder: inner, dir: ".Drafts.2026".into(), name: "2026".into() };
     let done = fixture.done(&mailbox, 2, spot(".Drafts.2026", "2.x"), Marks(0));
     assert_eq!(fixture.mirror(&mailbox, vec![made, done]), []);
     assert!(fixture.pending(&mailbox).is_empty());

@@ -97,16 +97,21 @@ impl Writer {
             MirrorChange::Folder { dir, parent, name, role } => {
                 self.mirror_folder(mailbox, (dir, parent.as_deref()), (name, *role), changes)?;
             }
-            MirrorChange::FolderMade { folder, dir } => {
-                self.folder_made(mailbox, (*folder, dir))?;
+            MirrorChange::FolderMade { folder, dir, name } => {
+                self.folder_made(mailbox, (*folder, name), dir)?;
             }
             MirrorChange::FolderGone { dir } => self.folder_gone(mailbox, dir, changes)?,
-            MirrorChange::FolderMoved { from, to } => self.folder_moved(mailbox, from, to)?,
+            MirrorChange::FolderMoved { from, to, name } => {
+                self.folder_moved(mailbox, (from, to), name)?;
+            }
             MirrorChange::Passed => {
                 let sql = "UPDATE mailbox SET passed = 1 WHERE id = ?1";
                 self.connection.prepare_cached(sql)?.execute([mailbox])?;
             }
-            MirrorChange::FolderKept { dir } => self.folder_kept(mailbox, dir)?,
+            MirrorChange::FolderKept { dir, name: Some(name) } => {
+                self.name_tried(mailbox, dir, name)?;
+            }
+            MirrorChange::FolderKept { dir, name: None } => self.removed_there(mailbox, dir)?,
             MirrorChange::Found { spot, marks, news, facts } => match self.lying(mailbox, spot)? {
                 Some(lying) => self.seen_at(&lying, spot, (mailbox, *marks), changes)?,
                 None => {
@@ -512,7 +517,7 @@ impl Writer {
             .optional()?;
         if let Some(before) = before {
             // The mailbox has renamed it, and was cut off before it said so.
-            return self.folder_moved(mailbox, &before, dir);
+            return self.folder_moved(mailbox, (&before, dir), name);
         }
         let sql = "SELECT id FROM folder WHERE parent = ?1 AND name = ?2 AND dir IS NULL
                        AND id > 5";
@@ -539,13 +544,28 @@ impl Writer {
         Ok(())
     }
 
-    /// A mailbox has made a directory for a folder. The Outbox is no mailbox's: what is in it is in the queue.
-    fn folder_made(&self, mailbox: i64, (folder, dir): (Folder, &str)) -> Result<(), Failure> {
-        if folder != Folder::OUTBOX && self.folder_of(mailbox, dir)?.is_none() {
-            let sql = "UPDATE folder SET mailbox = ?2, dir = ?3 WHERE id = ?1 AND dir IS NULL";
-            let parameters = params![folder_number(folder), mailbox, dir];
-            self.connection.prepare_cached(sql)?.execute(parameters)?;
+    /// A mailbox has made a directory for a folder, which may have another name by now, or be gone: the mailbox is told of that. The
+    /// Outbox is no mailbox's: what is in it is in the queue.
+    fn folder_made(
+        &self,
+        mailbox: i64,
+        (folder, name): (Folder, &str),
+        dir: &str,
+    ) -> Result<(), Failure> {
+        if folder == Folder::OUTBOX || self.folder_of(mailbox, dir)?.is_some() {
+            return Ok(());
         }
+        let number = folder_number(folder);
+        let sql = "UPDATE folder SET mailbox = ?2, dir = ?3,
+                       renamed = CASE WHEN name <> ?4 AND id > 5 THEN 1 END
+                   WHERE id = ?1 AND dir IS NULL";
+        let parameters = params![number, mailbox, dir, name];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        if self.connection.prepare_cached("SELECT 1 FROM folder WHERE id = ?1")?.exists([number])? {
+            return Ok(());
+        }
+        let sql = "INSERT OR IGNORE INTO gone_dir VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;
         Ok(())
     }
 
@@ -582,9 +602,16 @@ impl Writer {
         Ok(free)
     }
 
-    /// A directory has another name, and so have those below it.
-    fn folder_moved(&self, mailbox: i64, from: &str, to: &str) -> Result<(), Failure> {
-        for (table, dir) in [("folder", "dir"), ("spot", "dir"), ("spot", "heading")] {
+    /// A directory has another name, and so have those below it, also those that are to be removed.
+    fn folder_moved(
+        &self,
+        mailbox: i64,
+        (from, to): (&str, &str),
+        name: &str,
+    ) -> Result<(), Failure> {
+        for (table, dir) in
+            [("folder", "dir"), ("spot", "dir"), ("spot", "heading"), ("gone_dir", "dir")]
+        {
             let sql = format!(
                 "UPDATE OR IGNORE {table} SET {dir} = ?3 || substr({dir}, length(?2) + 1)
                  WHERE mailbox = ?1 AND ({dir} = ?2 OR substr({dir}, 1, length(?2) + 1) = ?2 || '.')"
@@ -592,17 +619,19 @@ impl Writer {
             self.connection.prepare_cached(&sql)?.execute(params![mailbox, from, to])?;
         }
         // Also where something else has that name here: it is not tried for ever.
-        self.folder_kept(mailbox, from)?;
-        self.folder_kept(mailbox, to)
+        self.name_tried(mailbox, from, name)?;
+        self.name_tried(mailbox, to, name)
     }
 
-    /// A directory stays as it is. Its folder is that again, if it was removed here.
-    fn folder_kept(&self, mailbox: i64, dir: &str) -> Result<(), Failure> {
-        let sql = "UPDATE folder SET renamed = NULL WHERE mailbox = ?1 AND dir = ?2";
-        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;
-        self.removed_there(mailbox, dir)
+    /// A directory was to have the name of its folder, which it has now or cannot have. What the folder is called since is still to be
+    /// done.
+    fn name_tried(&self, mailbox: i64, dir: &str, name: &str) -> Result<(), Failure> {
+        let sql = "UPDATE folder SET renamed = NULL WHERE mailbox = ?1 AND dir = ?2 AND name = ?3";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir, name])?;
+        Ok(())
     }
 
+    /// A directory is not to be removed any more: it is gone, or it stays, and then its folder is that again.
     fn removed_there(&self, mailbox: i64, dir: &str) -> Result<(), Failure> {
         let sql = "DELETE FROM gone_dir WHERE mailbox = ?1 AND dir = ?2";
         self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;

@@ -114,6 +114,16 @@ fn answer(
     layout: &mut Option<Layout>,
     question: &StoreRead,
 ) -> Answer {
+    // What takes several looks is answered from one state of the store.
+    let takes_several = matches!(
+        question,
+        StoreRead::Folders { .. }
+            | StoreRead::FindFolder { .. }
+            | StoreRead::ChangedFolders { .. }
+            | StoreRead::Pending { .. }
+            | StoreRead::Oldest
+    );
+    let _state = takes_several.then(|| connection.unchecked_transaction()).transpose()?;
     match question {
         StoreRead::List { folder, after, limit } => list(connection, uid, *folder, *after, *limit),
         StoreRead::Folders { after, limit } => contents::folders(connection, *after, *limit),

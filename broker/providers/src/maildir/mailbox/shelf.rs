@@ -116,7 +116,8 @@ impl Shelf {
             if !self.told.contains_key(&dir) {
                 let role = dir.role().filter(|role| !has_role(&self.told, *role));
                 let told = Told { parent, name: part.name.clone(), role, there: false };
-                let made = MirrorChange::FolderMade { folder: part.folder, dir: dir.text() };
+                let name = part.name.clone();
+                let made = MirrorChange::FolderMade { folder: part.folder, dir: dir.text(), name };
                 book.say(made).map_err(MakeError::Halt)?;
                 self.told.insert(dir.clone(), told);
             }
@@ -126,7 +127,8 @@ impl Shelf {
         tree::make_at(root, &dir).map_err(MakeError::Tree)?;
         self.show(root, &dir)?;
         let role = wanted.role.and_then(role_of);
-        let made = MirrorChange::FolderMade { folder: wanted.folder, dir: dir.text() };
+        let name = own.name.clone();
+        let made = MirrorChange::FolderMade { folder: wanted.folder, dir: dir.text(), name };
         book.say(made).map_err(MakeError::Halt)?;
         // Before a message is there: whoever reads it meanwhile looks for it by what the store knows.
         book.write().map_err(MakeError::Halt)?;

@@ -39,6 +39,8 @@ struct Broker {
     kill: Mutex<Option<(usize, When)>>,
     /// What programs change while the mailbox is at work: it is written just before its next slice.
     crossing: Mutex<Vec<StoreWrite>>,
+    /// The same, before the slice that comes behind so many others.
+    later: Mutex<Option<(usize, Vec<StoreWrite>)>>,
     slices: Mutex<Vec<usize>>,
     told: Sender<StoreChange>,
     said: Sender<Result<()>>,
@@ -70,6 +72,14 @@ impl MailboxSupport for Broker {
         };
         for write in std::mem::take(&mut *self.crossing.lock().expect("no panic")) {
             let _ = self.write(write);
+        }
+        let now = self.later.lock().expect("no panic").take_if(|(left, _)| {
+            let is_now = *left == 0;
+            *left = left.saturating_sub(1);
+            is_now
+        });
+        for write in now.into_iter().flat_map(|(_, writes)| writes) {
+            self.write(write).expect("it is written");
         }
         killed(When::Before)?;
         self.slices.lock().expect("no panic").push(mirror.changes.len());
@@ -120,8 +130,8 @@ impl World {
         let (told, hears) = channel();
         let (said, hears_said) = channel();
         let (kill, slices, crossing) = (Mutex::new(None), Mutex::default(), Mutex::default());
-        let store = Mutex::new(store);
-        let broker = Arc::new(Broker { store, kill, crossing, slices, told, said });
+        let (store, later) = (Mutex::new(store), Mutex::default());
+        let broker = Arc::new(Broker { store, kill, crossing, later, slices, told, said });
         let own = own.iter().map(|own| Pattern::own(own).expect("a pattern")).collect();
         let settings = Settings { path: path.clone(), shown, own };
         let world = Self { home, broker, told: hears, said: hears_said, settings, next: 1 };
@@ -788,6 +798,102 @@ fn a_message_of_a_folder_that_is_being_renamed_is_found() {
     world.write(StoreWrite::Copy { record, copy: 7 << 80, to });
     world.settle();
     assert_eq!((world.rows(to).len(), world.folders().len()), (2, 5 + 2));
+}
+
+/// Whatever becomes of a folder while the mailbox carries out what it was to become before, the last wish holds, at whatever slice the
+/// two cross; and so it does if the mailbox had not begun.
+#[test]
+fn the_last_wish_for_a_folder_holds() {
+    let moved_to = |record, to| StoreWrite::Move { record, to };
+    let named = |folder, name: &str| StoreWrite::RenameFolder { folder, name: name.into() };
+    let removed = |folder| StoreWrite::RemoveFolder { folder };
+    for slice in [None].into_iter().chain((0..6).map(Some)) {
+        for what in 0..6 {
+            let world = World::new();
+            world.make(".A");
+            world.make(".A.B");
+            world.make(".E");
+            world.put("cur/1.a:2,", "one");
+            world.put(".A/cur/2.b:2,", "two");
+            world.settle();
+            let [a, b, e] = ["A", "B", "E"].map(|name| world.folder(name));
+            let [one, two] = ["one", "two"].map(|subject| world.record(subject));
+            let fresh = |world: &World| {
+                world.write(StoreWrite::MakeFolder { parent: None, name: "New".into() });
+                world.folder("New")
+            };
+            let (first, then, files, folders): (Vec<_>, Vec<_>, &[&str], &[&str]) = match what {
+                0 => (
+                    vec![named(a, "X")],
+                    vec![named(a, "Y")],
+                    &[".Y/cur/2.b:2,", "cur/1.a:2,"],
+                    &["B", "E", "Y"],
+                ),
+                1 => {
+                    let new = fresh(&world);
+                    (
+                        vec![moved_to(one, new)],
+                        vec![named(new, "Other")],
+                        &[".A/cur/2.b:2,", ".Other/cur/1.a:2,"],
+                        &["A", "B", "E", "Other"],
+                    )
+                }
+                2 => (
+                    vec![named(e, "X")],
+                    vec![removed(e)],
+                    &[".A/cur/2.b:2,", "cur/1.a:2,"],
+                    &["A", "B"],
+                ),
+                3 => (
+                    vec![removed(b)],
+                    vec![named(a, "X")],
+                    &[".X/cur/2.b:2,", "cur/1.a:2,"],
+                    &["E", "X"],
+                ),
+                4 => {
+                    let new = fresh(&world);
+                    (
+                        vec![moved_to(one, new)],
+                        vec![moved_to(one, INBOX), removed(new)],
+                        &[".A/cur/2.b:2,", "cur/1.a:2,"],
+                        &["A", "B", "E"],
+                    )
+                }
+                _ => (
+                    vec![moved_to(two, e)],
+                    vec![removed(b), removed(a)],
+                    &[".E/cur/2.b:2,", "cur/1.a:2,"],
+                    &["E"],
+                ),
+            };
+            for write in first {
+                world.write(write);
+            }
+            match slice {
+                None => then.into_iter().for_each(|write| drop(world.write(write))),
+                Some(slice) => {
+                    *world.broker.later.lock().expect("no panic") = Some((slice, then));
+                    let mut memory = None;
+                    let mut watch = world.begin(&mut memory).expect("it begins");
+                    watch.carry_out().expect("it works");
+                    watch.everything().expect("it works");
+                    let left = world.broker.later.lock().expect("no panic").take();
+                    for write in left.into_iter().flat_map(|(_, writes)| writes) {
+                        world.write(write);
+                    }
+                }
+            }
+            world.settle();
+            world.settle();
+            let at = format!("{what} {slice:?}");
+            assert_eq!(world.names(), files, "{at}");
+            let shown = world.folders().into_iter().filter(|row| row.role.is_none());
+            let mut shown: Vec<_> = shown.map(|row| row.name).collect();
+            shown.sort();
+            assert_eq!(shown, folders, "{at}");
+            assert_eq!(world.pending(), 0, "{at}");
+        }
+    }
 }
 
 /// A mailbox that was killed while it renamed a folder with those in it renames the rest before it looks at anything.

@@ -395,6 +395,15 @@ fn lost(path: &std::path::Path, standing: Standing) -> ProviderError {
     ProviderError::new(Code::E_DISK_ERROR, text)
 }
 
+/// Which folders are removed that were removed in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// Those without messages. The others may be waiting for their messages to be moved out.
+    OfEmpty,
+    /// All. One with messages stays, and is a folder again.
+    OfAny,
+}
+
 /// A Maildir that is watched.
 pub(super) struct Watch<'a> {
     root: Root,
@@ -432,19 +441,21 @@ impl<'a> Watch<'a> {
     /// Carries out what is pending in the store. The first error of a change that could not be carried out.
     pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
         // First of all: a folder that was being renamed when the mailbox was cut off is half in either place.
-        let refolded = self.change_folders()?;
+        let refolded = self.change_folders(Removal::OfEmpty)?;
         if self.shelf.dirs().is_empty() {
             self.look_at_folders()?;
         }
         let Self { root, book, shelf, .. } = self;
         let failed = Carrier { root, book, shelf }.carry_out()?;
-        Ok(refolded.or(failed))
+        // What was in the way of a removal has been moved out, or stays there.
+        let removed = self.change_folders(Removal::OfAny)?;
+        Ok(refolded.or(failed).or(removed))
     }
 
     /// Renames and removes the directories of folders that have another name in the store, or were removed there. One that cannot be,
     /// because of what is in the Maildir, keeps its name, and the folder has that name again; where the system fails it is tried again.
     /// The first error.
-    fn change_folders(&mut self) -> Result<Option<ProviderError>, Halt> {
+    fn change_folders(&mut self, removal: Removal) -> Result<Option<ProviderError>, Halt> {
         let (mut failed, mut some) = (None, false);
         let mut later = BTreeSet::new();
         loop {
@@ -456,9 +467,12 @@ impl<'a> Watch<'a> {
             some = true;
             for ChangedFolder { dir: text, wanted } in changed {
                 self.book.go_on()?;
+                let name = wanted.as_ref().map(|path| path.last().cloned().unwrap_or_default());
                 let done = Dir::parse(&text).map(|dir| match &wanted {
-                    Some(path) => tree::rename(&self.root, &dir, path)
-                        .map(|to| MirrorChange::FolderMoved { from: text.clone(), to: to.text() }),
+                    Some(path) => tree::rename(&self.root, &dir, path).map(|to| {
+                        let name = name.clone().unwrap_or_default();
+                        MirrorChange::FolderMoved { from: text.clone(), to: to.text(), name }
+                    }),
                     None => tree::remove(&self.root, &dir)
                         .map(|_| MirrorChange::FolderGone { dir: text.clone() }),
                 });
@@ -466,7 +480,11 @@ impl<'a> Watch<'a> {
                     Some(Ok(change)) => change,
                     // Another program has removed it.
                     Some(Err(tree::TreeError::Missing(_))) => {
-                        MirrorChange::FolderKept { dir: text }
+                        MirrorChange::FolderKept { dir: text, name }
+                    }
+                    Some(Err(tree::TreeError::NotEmpty(..))) if removal == Removal::OfEmpty => {
+                        later.insert(text);
+                        continue;
                     }
                     // Nothing is looked at before the rest is renamed as well.
                     Some(Err(tree::TreeError::Half(error))) => {
@@ -486,9 +504,9 @@ impl<'a> Watch<'a> {
                         tracing::warn!(%path, dir = text, %error, "a folder stays as it is in the Maildir");
                         let said = format!("the folder {text} stays as it is: {error}");
                         failed.get_or_insert(ProviderError::new(Code::E_NO_ACCESS, said));
-                        MirrorChange::FolderKept { dir: text }
+                        MirrorChange::FolderKept { dir: text, name }
                     }
-                    None => MirrorChange::FolderKept { dir: text },
+                    None => MirrorChange::FolderKept { dir: text, name },
                 };
                 self.book.say_all(vec![change])?;
                 self.book.write()?;
