@@ -85,8 +85,8 @@ pub trait Source: Send {
 pub enum Changed {
     /// Messages came.
     Added,
-    /// Messages were deleted for good. Others may have come.
-    Removed,
+    /// Messages were deleted for good, or came back. Others may have come.
+    Others,
 }
 
 /// When the thread works, and for how long.
@@ -364,7 +364,7 @@ impl Shared {
             match begin {
                 Some(begin) if begin <= now => {
                     state.activity = Activity::Working;
-                    return Some(state.woken.take().unwrap_or(Changed::Removed));
+                    return Some(state.woken.take().unwrap_or(Changed::Others));
                 }
                 Some(begin) => {
                     let waited = self.changed.wait_timeout(state, begin - now);
@@ -448,7 +448,7 @@ impl Worker {
         loop {
             let due = (self.comparison == Comparison::Wanted).then_some(self.compare_at);
             let Some(changed) = self.shared.wait(&self.pace, due) else { return };
-            if changed == Changed::Removed {
+            if changed == Changed::Others {
                 self.comparison = Comparison::Wanted;
             }
             self.renewed = false;
@@ -645,8 +645,12 @@ impl Worker {
             read.map_err(|error| fault::unreadable(&error))
         });
         let (mut document, stamp) = match read {
-            Err(error) if error.code == Code::E_NOT_FOUND => return None,
+            Err(error) if error.code == Code::E_NOT_FOUND => {
+                self.look_again(row);
+                return None;
+            }
             Err(error) => {
+                self.look_again(row);
                 tracing::debug!(seq = row.seq, %error, "a message cannot be read for the search index");
                 (Document::default(), 0)
             }
@@ -654,6 +658,13 @@ impl Worker {
         };
         document.date.get_or_insert(row.received);
         Some((document, stamp))
+    }
+
+    /// Has a message that could not be read be read again, by one comparison: its mailbox may have missed it for a moment.
+    fn look_again(&mut self, row: &Row) {
+        if row.seq > self.at && self.comparison == Comparison::NotWanted {
+            self.comparison = Comparison::Wanted;
+        }
     }
 
     /// Compares a page of the index with the store.

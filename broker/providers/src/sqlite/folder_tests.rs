@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use sundown_core::provider::{
@@ -15,8 +16,10 @@ use sundown_protocol::folder::{
 use sundown_protocol::request::Folder;
 use tempfile::TempDir;
 
+use super::searching::Searching;
 use super::tests::{Fixture, inline, submit};
 use crate::StoreProvider;
+use crate::search::Pace;
 
 const INBOX: Folder = Folder::INBOX;
 
@@ -729,6 +732,48 @@ fn a_search_finds_what_is_there_wherever_it_lies() {
     let question = StoreRead::Search { words: "-x".into(), folder: None, after: 0, limit: 2 };
     let refused = fixture.read(&question).expect_err("there is nothing to look for");
     assert_eq!(refused.code, Code::E_INVALID_PARAMETER);
+}
+
+/// A message that had vanished, and whose words were forgotten, is found again when it is back, although it is not the last one.
+#[test]
+fn what_comes_back_is_found_again() {
+    let (mut fixture, mailbox) = (Fixture::new(), Maildir::new());
+    let uid = fixture.store.logon().expect("it logs on").uid;
+    let at_once = Pace {
+        quiet: Duration::ZERO,
+        patience: Duration::ZERO,
+        compare: Duration::ZERO,
+        ..Pace::default()
+    };
+    let path = fixture.path();
+    fixture.store.searching = Some(Searching::new(&path, uid, at_once));
+    mailbox.put("new", "1700000000.a", "Subject: parcel\n\nIt comes on Monday.\n");
+    let back = found("", "1700000000.a", Marks(0), false);
+    fixture.mirror(&mailbox, vec![root(), back.clone()]);
+    let filed = only(&fixture, INBOX);
+    for record in [1, 2] {
+        fixture.write(append(record, INBOX, "Subject: hello\n\nparcel\n", "", 1)).expect("filed");
+    }
+    assert_eq!(found_by(&fixture, "parcel", None), [2, 1, filed]);
+    fixture.mirror(&mailbox, vec![MirrorChange::Vanished { spot: spot("", "1700000000.a") }]);
+    for _ in 0..2 {
+        fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted for good");
+    }
+    let entries = || {
+        let index = rusqlite::Connection::open(crate::search::path_of(&path)).expect("it opens");
+        let count = "SELECT count(*) FROM entry";
+        index.query_row(count, [], |row| row.get::<_, u64>(0)).unwrap_or_default()
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while entries() != 1 {
+        assert!(Instant::now() < until, "its words stay");
+        std::thread::yield_now();
+    }
+    fixture.mirror(&mailbox, vec![back]);
+    while found_by(&fixture, "parcel", None) != [2, filed] {
+        assert!(Instant::now() < until, "it is not found");
+        std::thread::yield_now();
+    }
 }
 
 impl Fixture {

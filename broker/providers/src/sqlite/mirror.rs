@@ -272,7 +272,7 @@ impl Writer {
     /// Whether a file is a message of the store that the mailbox has filed, and could not say so before it was cut off; or one that
     /// had vanished.
     fn was_filed(
-        &self,
+        &mut self,
         mailbox: i64,
         spot: &Spot,
         marks: Marks,
@@ -303,7 +303,7 @@ impl Writer {
 
     /// A message that had vanished is here again.
     fn comes_back(
-        &self,
+        &mut self,
         (seq, record): (u64, u128),
         (mailbox, spot, marks): (i64, &Spot, Marks),
         changes: &mut Vec<StoreChange>,
@@ -325,6 +325,7 @@ impl Writer {
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         changes.push(StoreChange::Created { record, folder, news: None });
+        self.came_back = true;
         Ok(())
     }
 
@@ -397,7 +398,7 @@ impl Writer {
 
     /// The mailbox has what was pending. There may be more by now, which stays as programs want it and is pending still.
     fn carried_out(
-        &self,
+        &mut self,
         mailbox: i64,
         (record, wanted): (u128, Option<(Folder, Marks)>),
         (spot, marks): (Option<&Spot>, Marks),

@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use sundown_core::provider::{ProviderAnswer, ProviderError, ProviderSpec, StoreFacts, StoreWrite};
 use sundown_protocol::Code;
 
+use crate::search::Pace;
 use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
 use engine::Engine;
 use purge::KeepSent;
@@ -100,7 +101,8 @@ impl StoreProvider for SqliteStore {
         let facts = self.engine.insert(engine).facts();
         if let Ok(facts) = &facts {
             self.sessions += 1;
-            self.searching.get_or_insert_with(|| Searching::new(&self.path, facts.uid));
+            let new = || Searching::new(&self.path, facts.uid, Pace::default());
+            self.searching.get_or_insert_with(new);
         } else if self.sessions == 0 {
             self.engine = None;
         }
@@ -111,8 +113,9 @@ impl StoreProvider for SqliteStore {
         match &mut self.engine {
             Some(engine) => {
                 let answers = engine.commit(&batch, sync);
+                let came_back = std::mem::take(&mut engine.writer.came_back);
                 if let Some(searching) = &self.searching {
-                    searching.changed(&batch);
+                    searching.changed(&batch, came_back);
                 }
                 answers
             }

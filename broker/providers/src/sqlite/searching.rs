@@ -29,6 +29,7 @@ pub(super) struct Searching(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     uid: u32,
+    pace: Pace,
     indexer: Mutex<State>,
 }
 
@@ -46,18 +47,19 @@ enum State {
 }
 
 impl Searching {
-    pub(super) fn new(path: &Path, uid: u32) -> Self {
+    pub(super) fn new(path: &Path, uid: u32, pace: Pace) -> Self {
         let indexer = Mutex::new(State::NotBegun);
-        Self(Arc::new(Shared { path: path.to_owned(), uid, indexer }))
+        Self(Arc::new(Shared { path: path.to_owned(), uid, pace, indexer }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.indexer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a batch of writes has changed.
-    pub(super) fn changed(&self, batch: &[StoreWrite]) {
-        if let Some(changed) = batch.iter().filter_map(change_of).max() {
+    /// Notes what a batch of writes has changed, and whether a message came back by it.
+    pub(super) fn changed(&self, batch: &[StoreWrite], came_back: bool) {
+        let back = came_back.then_some(Changed::Others);
+        if let Some(changed) = batch.iter().filter_map(change_of).chain(back).max() {
             self.wake(changed);
         }
     }
@@ -78,10 +80,10 @@ impl Searching {
     }
 
     fn begin(&self) -> State {
-        let Shared { path, uid, .. } = &*self.0;
+        let Shared { path, uid, pace, .. } = &*self.0;
         let reader = Box::new(SqliteReader::new(path.clone(), *uid));
         let source = Box::new(StoreSource::new(path, reader));
-        match Indexer::start(&path_of(path), *uid, source, Pace::default()) {
+        match Indexer::start(&path_of(path), *uid, source, *pace) {
             Ok(indexer) => State::Works(indexer),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the index for searches is not built");
@@ -128,7 +130,7 @@ fn change_of(write: &StoreWrite) -> Option<Changed> {
         | StoreWrite::Copy { .. }
         | StoreWrite::Mirror(_) => Some(Changed::Added),
         StoreWrite::Update(update) if update.notice.is_some() => Some(Changed::Added),
-        StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. } => Some(Changed::Removed),
+        StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. } => Some(Changed::Others),
         _ => None,
     }
 }

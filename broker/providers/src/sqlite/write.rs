@@ -44,6 +44,8 @@ pub(super) struct Writer {
     bodies: Numbers,
     /// The recipients that were changed last, if they have rows of their own: a message to many is changed many times.
     pub(super) changed_last: Option<Rows>,
+    /// Whether a message that had vanished is back since the index for searches was told.
+    pub(super) came_back: bool,
     /// Whether there are commits that no sync covers yet.
     pub(super) unsynced: Unsynced,
     pub(super) keep_sent: KeepSent,
@@ -111,6 +113,7 @@ impl Writer {
             seqs,
             bodies,
             changed_last: None,
+            came_back: false,
             unsynced: Unsynced::Nothing,
             keep_sent,
             host: options.host.clone(),
