@@ -179,6 +179,7 @@ impl Indexer {
             at: 0,
             rows: VecDeque::new(),
             comparison: Comparison::NotWanted,
+            remembered: false,
             untidy: false,
             compare_at: Instant::now(),
             renewed: false,
@@ -400,6 +401,9 @@ enum Left {
     Store(ProviderError),
 }
 
+/// When an index was compared that is to be compared at the next start.
+const NEVER: u64 = 0;
+
 /// What a step has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -429,6 +433,8 @@ struct Worker {
     /// Messages that are to be put into the index: those behind `at`, or while the index is compared, those that are others.
     rows: VecDeque<Row>,
     comparison: Comparison,
+    /// Whether the index knows that it is to be compared.
+    remembered: bool,
     /// Whether there may be pieces of the index to merge.
     untidy: bool,
     /// The earliest time of the next comparison.
@@ -610,8 +616,11 @@ impl Worker {
             } else if self.index.as_ref().is_some_and(Index::has_batch) {
                 self.commit()?;
             } else {
-                if self.comparison == Comparison::NotWanted || Instant::now() < self.compare_at {
+                if self.comparison == Comparison::NotWanted {
                     return Ok(Step::NothingLeft);
+                }
+                if Instant::now() < self.compare_at {
+                    return self.remember_comparison();
                 }
                 self.comparison = Comparison::Under(0);
             }
@@ -619,6 +628,16 @@ impl Worker {
         if self.index.as_ref().is_some_and(Index::is_full) && !self.shared.is_halted() {
             self.commit()?;
         }
+        Ok(Step::Worked)
+    }
+
+    /// Has the index know that it is to be compared, if the thread ends before the time comes.
+    fn remember_comparison(&mut self) -> std::result::Result<Step, Left> {
+        if std::mem::replace(&mut self.remembered, true) {
+            return Ok(Step::NothingLeft);
+        }
+        self.write(|index| index.set_compared(NEVER))?;
+        self.commit()?;
         Ok(Step::Worked)
     }
 
@@ -701,6 +720,7 @@ impl Worker {
         self.comparison = if all { Comparison::NotWanted } else { Comparison::Under(end) };
         if all {
             self.write(|index| index.set_compared(wall_seconds()))?;
+            self.remembered = false;
             self.compare_at = Instant::now() + self.pace.compare;
         }
         Ok(())

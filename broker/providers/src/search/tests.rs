@@ -354,6 +354,34 @@ fn an_index_that_is_trusted_is_compared_when_its_last_message_is_another_one() {
     assert_eq!(fixture.find("every").len(), 39);
 }
 
+/// A comparison that was to wait for its time is made up for after a start.
+#[test]
+fn a_comparison_that_was_put_off_is_not_forgotten() {
+    let fixture = Fixture::new();
+    let (trust, compare) = (Duration::from_secs(3600), Duration::from_secs(600));
+    let pace = Pace { trust, compare, ..AT_ONCE };
+    let memory = Memory::with(30);
+    let start = || {
+        let source = Box::new(memory.clone());
+        Indexer::start(&fixture.path, STORE, source, pace).expect("a thread")
+    };
+    let indexer = start();
+    indexer.wake(Changed::Others);
+    indexer.wait();
+    memory.held(|held| held.messages.remove(&5));
+    for _ in 0..2 {
+        indexer.wake(Changed::Others);
+        indexer.wait();
+        assert_eq!(fixture.find("number5"), [5], "its time has not come");
+    }
+    drop(indexer);
+    start().wait();
+    assert!(fixture.find("number5").is_empty());
+    memory.held(|held| held.messages.remove(&6));
+    start().wait();
+    assert_eq!(fixture.find("number6"), [6], "it is trusted again");
+}
+
 #[test]
 fn a_message_that_cannot_be_read_costs_its_words() {
     let fixture = Fixture::new();

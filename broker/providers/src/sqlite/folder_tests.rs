@@ -509,6 +509,22 @@ fn what_vanishes_and_comes_back_is_the_same_message() {
     assert_eq!(told, [moved, StoreChange::Modified { record, folder: INBOX }]);
 }
 
+/// A flag that the mailbox had not set yet when it missed a message is set when it is back; what another program has set there stays.
+#[test]
+fn a_flag_outlives_that_its_message_was_missed() {
+    let (mut fixture, mailbox) = (Fixture::new(), Maildir::new());
+    fixture.mirror(&mailbox, vec![root(), found("", "1.a", Marks::READ, false)]);
+    let record = only(&fixture, INBOX);
+    fixture.write(set_flags(record, "flagged,work", "read")).expect("set");
+    fixture.mirror(&mailbox, vec![MirrorChange::Vanished { spot: spot("", "1.a") }]);
+    assert!(fixture.pending(&mailbox).is_empty());
+    let there = Marks(Marks::READ.0 | Marks::ANSWERED.0);
+    fixture.mirror(&mailbox, vec![found("", "1.a", there, false)]);
+    assert_eq!(fixture.row(INBOX, record).flags, flags("answered,flagged,work"));
+    let [pending] = &fixture.pending(&mailbox)[..] else { panic!("it is to be told") };
+    assert_eq!((pending.record, pending.seen), (record, there));
+}
+
 #[test]
 fn the_same_maildir_gives_the_same_entries_to_a_new_store() {
     let mailbox = Maildir::new();

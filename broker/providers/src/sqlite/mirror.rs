@@ -316,14 +316,21 @@ impl Writer {
             return Ok(());
         }
         let folder = self.place_for(mailbox, &spot.dir, marks)?;
-        let sql = "UPDATE message SET folder = ?2, body = 0, flags = ?3,
+        // The flags that programs here have changed, and the mailbox had not set when it was missed, are still to be set.
+        let (mut flags, seen) = (self.flags(seq)?, self.marks_seen(seq)?);
+        let here = flags.marks.0 & Marks::KNOWN;
+        let own = if pending.is_some() { here ^ (seen.0 & Marks::KNOWN) } else { 0 };
+        let own = own & !Marks::DELETED.0;
+        flags.marks = Marks((here & own) | (marks.0 & !own));
+        self.write_flags(seq, &flags)?;
+        let sql = "UPDATE message SET folder = ?2, body = 0,
                        final_at = CASE WHEN state IS NOT NULL THEN final_at END WHERE seq = ?1";
-        let parameters = params![seq, folder_number(folder), marks.0];
-        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(folder)])?;
         self.sum_up(seq, record)?;
         let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
+        self.tell_mailbox(seq)?;
         changes.push(StoreChange::Created { record, folder, news: None });
         self.came_back = true;
         Ok(())
