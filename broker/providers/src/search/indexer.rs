@@ -179,7 +179,6 @@ impl Indexer {
             at: 0,
             rows: VecDeque::new(),
             comparison: Comparison::NotWanted,
-            remembered: false,
             untidy: false,
             compare_at: Instant::now(),
             renewed: false,
@@ -416,8 +415,16 @@ enum Step {
 enum Comparison {
     NotWanted,
     Wanted,
+    /// It is wanted, and the index knows that, if the thread ends before its time comes.
+    Noted,
     /// It is, and was up to this message.
     Under(u64),
+}
+
+impl Comparison {
+    fn is_to_come(self) -> bool {
+        matches!(self, Self::Wanted | Self::Noted)
+    }
 }
 
 /// The thread's own.
@@ -433,8 +440,6 @@ struct Worker {
     /// Messages that are to be put into the index: those behind `at`, or while the index is compared, those that are others.
     rows: VecDeque<Row>,
     comparison: Comparison,
-    /// Whether the index knows that it is to be compared.
-    remembered: bool,
     /// Whether there may be pieces of the index to merge.
     untidy: bool,
     /// The earliest time of the next comparison.
@@ -452,9 +457,9 @@ impl Worker {
         // Of the thread alone. Without it the work is done all the same.
         let _ = rustix::process::nice(19);
         loop {
-            let due = (self.comparison == Comparison::Wanted).then_some(self.compare_at);
+            let due = self.comparison.is_to_come().then_some(self.compare_at);
             let Some(changed) = self.shared.wait(&self.pace, due) else { return };
-            if changed == Changed::Others {
+            if changed == Changed::Others && self.comparison != Comparison::Noted {
                 self.comparison = Comparison::Wanted;
             }
             self.renewed = false;
@@ -620,7 +625,7 @@ impl Worker {
                     return Ok(Step::NothingLeft);
                 }
                 if Instant::now() < self.compare_at {
-                    return self.remember_comparison();
+                    return self.note_comparison();
                 }
                 self.comparison = Comparison::Under(0);
             }
@@ -631,13 +636,14 @@ impl Worker {
         Ok(Step::Worked)
     }
 
-    /// Has the index know that it is to be compared, if the thread ends before the time comes.
-    fn remember_comparison(&mut self) -> std::result::Result<Step, Left> {
-        if std::mem::replace(&mut self.remembered, true) {
+    /// Has the index know that it is to be compared.
+    fn note_comparison(&mut self) -> std::result::Result<Step, Left> {
+        if self.comparison == Comparison::Noted {
             return Ok(Step::NothingLeft);
         }
         self.write(|index| index.set_compared(NEVER))?;
         self.commit()?;
+        self.comparison = Comparison::Noted;
         Ok(Step::Worked)
     }
 
@@ -720,7 +726,6 @@ impl Worker {
         self.comparison = if all { Comparison::NotWanted } else { Comparison::Under(end) };
         if all {
             self.write(|index| index.set_compared(wall_seconds()))?;
-            self.remembered = false;
             self.compare_at = Instant::now() + self.pace.compare;
         }
         Ok(())

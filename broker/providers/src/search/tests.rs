@@ -358,8 +358,8 @@ fn an_index_that_is_trusted_is_compared_when_its_last_message_is_another_one() {
 #[test]
 fn a_comparison_that_was_put_off_is_not_forgotten() {
     let fixture = Fixture::new();
-    let (trust, compare) = (Duration::from_secs(3600), Duration::from_secs(600));
-    let pace = Pace { trust, compare, ..AT_ONCE };
+    let (compare, trust) = (Duration::from_secs(600), Duration::from_secs(3600));
+    let pace = Pace { compare, trust, ..AT_ONCE };
     let memory = Memory::with(30);
     let start = || {
         let source = Box::new(memory.clone());
