@@ -525,6 +525,31 @@ fn a_flag_outlives_that_its_message_was_missed() {
     assert_eq!((pending.record, pending.seen), (record, there));
 }
 
+/// So is a move; and one into a folder that is gone by then is forgotten.
+#[test]
+fn a_move_outlives_that_its_message_was_missed() {
+    for is_removed in [false, true] {
+        let (mut fixture, mailbox) = (Fixture::new(), Maildir::new());
+        let message = found("", "1.a", Marks(0), false);
+        fixture.mirror(&mailbox, vec![root(), directory(".Work", "Work", None), message.clone()]);
+        let record = only(&fixture, INBOX);
+        let to = fixture.folders().last().expect("it is shown").folder;
+        fixture.write(StoreWrite::Move { record, to }).expect("it is moved");
+        fixture.mirror(&mailbox, vec![MirrorChange::Vanished { spot: spot("", "1.a") }]);
+        if is_removed {
+            fixture.write(StoreWrite::RemoveFolder { folder: to }).expect("it is empty");
+        }
+        let here = if is_removed { INBOX } else { to };
+        let told = fixture.mirror(&mailbox, vec![message]);
+        assert_eq!(told, [StoreChange::Created { record, folder: here, news: None }]);
+        assert_eq!(only(&fixture, here), record);
+        let pending = fixture.pending(&mailbox);
+        let wanted: Vec<_> =
+            pending.iter().map(|row| row.wanted.as_ref().expect("it stays").folder).collect();
+        assert_eq!(wanted, if is_removed { Vec::new() } else { vec![to] });
+    }
+}
+
 #[test]
 fn the_same_maildir_gives_the_same_entries_to_a_new_store() {
     let mailbox = Maildir::new();

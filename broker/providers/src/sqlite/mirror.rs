@@ -281,7 +281,7 @@ impl Writer {
         let Some(record) = maildir::filed_as(&spot.name) else { return Ok(false) };
         let Some(known) = self.known(record)? else { return Ok(false) };
         if known.folder.is_none() {
-            let sql = "SELECT 1 FROM spot WHERE message = ?1 AND mailbox = ?2 AND pending IS NULL";
+            let sql = "SELECT 1 FROM spot WHERE message = ?1 AND mailbox = ?2 AND pending IS NOT 1";
             let vanished =
                 self.connection.prepare_cached(sql)?.exists(params![known.seq, mailbox])?;
             if vanished {
@@ -308,18 +308,25 @@ impl Writer {
         (mailbox, spot, marks): (i64, &Spot, Marks),
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
-        let sql = "SELECT pending FROM spot WHERE message = ?1";
-        let pending: Option<Option<bool>> =
-            self.connection.prepare_cached(sql)?.query_row([seq], |row| row.get(0)).optional()?;
-        if pending == Some(Some(true)) {
+        let sql =
+            "SELECT pending, spot.folder, EXISTS (SELECT 1 FROM folder WHERE id = spot.folder)
+                   FROM spot WHERE message = ?1";
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, Option<bool>>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
+        };
+        let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
+        let place = self.place_for(mailbox, &spot.dir, marks)?;
+        let wanted = match before {
             // It was deleted here, and the mailbox is about to do the same.
-            return Ok(());
-        }
-        let folder = self.place_for(mailbox, &spot.dir, marks)?;
-        // The flags that programs here have changed, and the mailbox had not set when it was missed, are still to be set.
+            Some((Some(true), ..)) => return Ok(()),
+            Some((Some(false), folder, true)) => schema::folder(folder)?,
+            _ => None,
+        };
+        // What programs here have changed, and the mailbox had not done when it was missed, is still to be done.
+        let folder = wanted.unwrap_or(place);
         let (mut flags, seen) = (self.flags(seq)?, self.marks_seen(seq)?);
         let here = flags.marks.0 & Marks::KNOWN;
-        let own = if pending.is_some() { here ^ (seen.0 & Marks::KNOWN) } else { 0 };
+        let own = if before.is_some() { here ^ (seen.0 & Marks::KNOWN) } else { 0 };
         let own = own & !Marks::DELETED.0;
         flags.marks = Marks((here & own) | (marks.0 & !own));
         self.write_flags(seq, &flags)?;
@@ -328,7 +335,7 @@ impl Writer {
         self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(folder)])?;
         self.sum_up(seq, record)?;
         let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
-        let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
+        let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(place)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         self.tell_mailbox(seq)?;
         changes.push(StoreChange::Created { record, folder, news: None });
@@ -355,8 +362,13 @@ impl Writer {
                    WHERE seq = ?1";
         let parameters = params![lying.seq, GONE, wall() as i64];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
-        let sql = "UPDATE spot SET pending = NULL, heading = NULL WHERE message = ?1";
-        self.connection.prepare_cached(sql)?.execute([lying.seq])?;
+        // Where it was to be moved is remembered, should it come back.
+        let is_moved = lying.seen.is_some_and(|seen| seen != folder);
+        let sql = "UPDATE spot SET pending = iif(?2, 0, NULL), folder = iif(?2, ?3, folder),
+                       heading = NULL
+                   WHERE message = ?1";
+        let parameters = params![lying.seq, is_moved, folder_number(folder)];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
         changes.push(StoreChange::Deleted { record: lying.record, folder });
         Ok(())
     }
@@ -426,7 +438,7 @@ impl Writer {
         if let Some(twin) = self.lying(mailbox, spot)?.filter(|twin| twin.seq != seq) {
             self.vanished(&twin, changes)?;
         }
-        let sql = "SELECT folder, marks, pending IS NULL FROM spot WHERE message = ?1";
+        let sql = "SELECT folder, marks, pending IS NOT 1 FROM spot WHERE message = ?1";
         let row = |row: &rusqlite::Row<'_>| {
             Ok((row.get::<_, i64>(0)?, Marks(row.get(1)?), row.get::<_, bool>(2)?))
         };

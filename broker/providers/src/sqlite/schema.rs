@@ -11,7 +11,8 @@
 //! * `folder`: a row for each folder, also for the five of every store. A folder that a mailbox has is bound to its directory there.
 //!   A folder's number is never used twice. `gone_dir`: directories whose folders were removed, until the mailbox has removed them.
 //! * `mailbox`, `spot`: where messages lie in mailboxes, and with which marks they were last seen there. A message with a spot and
-//!   without a body is a file of the mailbox. A spot is pending if the mailbox does not have yet what the store has.
+//!   without a body is a file of the mailbox. A spot is pending (1) if the mailbox does not have yet what the store has; 0 of a message
+//!   that vanished before it was moved to the spot's folder.
 //! * `shared`: how many messages have a body, for bodies that several have.
 //! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
