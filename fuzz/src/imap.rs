@@ -11,6 +11,9 @@ use imap_codec::imap_types::sequence::{SeqOrUid, Sequence};
 use imap_codec::imap_types::status::StatusDataItem;
 use sundown_providers::imap::{About, Broken, Data, End, Fetch, Inbox, Note, Response, Said};
 
+/// The length from which on a list can have more items than we take, in bytes.
+const LONG: usize = 8 << 10;
+
 /// Bytes as what an IMAP server says.
 pub fn imap(bytes: &[u8]) {
     let whole = cut(bytes, bytes.len().max(1));
@@ -22,6 +25,9 @@ pub fn imap(bytes: &[u8]) {
         if let Ok(Response::Data(Data::Fetch(message))) = &read {
             assert!(message.place > 0 && message.uid != Some(0), "{message:?} is nowhere");
         }
+        if response.len() >= LONG {
+            continue;
+        }
         let line = [response, &b"\r\n"[..]].concat();
         if let Ok((b"", said)) = ResponseCodec::default().decode(&line) {
             compare(&said, &read);
@@ -29,7 +35,7 @@ pub fn imap(bytes: &[u8]) {
     }
 }
 
-/// The responses up to where nobody knows how it goes on.
+/// The responses, up to what cannot be cut.
 fn cut(bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<Broken>) {
     let (mut inbox, mut responses) = (Inbox::default(), Vec::new());
     for piece in bytes.chunks(piece) {
@@ -136,42 +142,17 @@ fn compare_data(theirs: &other::Data<'_>, ours: &Ours<'_>) {
         }
         (other::Data::Status { mailbox, items }, Data::Status(ours)) => {
             same_folder(mailbox, &ours.name);
-            let last = |of: fn(&StatusDataItem) -> Option<u64>| items.iter().rev().find_map(of);
-            let pairs = [
-                (
-                    last(|item| {
-                        if let StatusDataItem::Messages(n) = item {
-                            Some((*n).into())
-                        } else {
-                            None
-                        }
-                    }),
-                    ours.messages.map(u64::from),
-                ),
-                (
-                    last(|item| {
-                        if let StatusDataItem::UidNext(n) = item {
-                            Some(n.get().into())
-                        } else {
-                            None
-                        }
-                    }),
-                    ours.uid_next.map(u64::from),
-                ),
-                (
-                    last(|item| {
-                        if let StatusDataItem::UidValidity(n) = item {
-                            Some(n.get().into())
-                        } else {
-                            None
-                        }
-                    }),
-                    ours.uid_validity.map(u64::from),
-                ),
-            ];
-            for (theirs, ours) in pairs {
-                assert_eq!(theirs, ours);
+            let (mut messages, mut uid_next, mut uid_validity) = (None, None, None);
+            for item in items.iter() {
+                match item {
+                    StatusDataItem::Messages(number) => messages = Some(*number),
+                    StatusDataItem::UidNext(number) => uid_next = Some(number.get()),
+                    StatusDataItem::UidValidity(number) => uid_validity = Some(number.get()),
+                    _ => {}
+                }
             }
+            let theirs = (messages, uid_next, uid_validity);
+            assert_eq!(theirs, (ours.messages, ours.uid_next, ours.uid_validity));
         }
         (
             other::Data::Vanished { earlier, known_uids },

@@ -14,7 +14,7 @@ pub const MAX_RESPONSE: usize = 8 << 20;
 /// Room that is kept from one response to the next.
 const KEPT: usize = 512 << 10;
 
-/// What a server sends that cannot be cut: nobody knows where the next response begins.
+/// What a server sends that cannot be cut: where the next response begins is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     /// A response has more bytes than [`MAX_RESPONSE`].
@@ -205,7 +205,7 @@ mod tests {
             assert!(fed <= MAX_RESPONSE + (64 << 10));
         }
         inbox.feed(b"\r\n");
-        assert_eq!(inbox.response(), Err(Broken::TooLong), "nobody goes on behind it");
+        assert_eq!(inbox.response(), Err(Broken::TooLong), "nothing behind it is read");
     }
 
     #[test]

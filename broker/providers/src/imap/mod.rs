@@ -4,8 +4,7 @@
 //!  bytes ─► Inbox (framing.rs) ─► a response ─► Response::read (response.rs, by the words of tokens.rs)
 //! ```
 //!
-//! A server is believed as little as anybody else: what it sends is bounded, whatever it announces, and what cannot be read is one
-//! response that is lost and not the connection. Where `imap-codec` can read a response, too, both read the same: the fuzzer compares
+//! What a server sends is bounded, whatever it announces, and a response that cannot be read is lost without the connection. Where `imap-codec` can read a response, too, both read the same: the fuzzer compares
 //! them.
 
 mod date;

@@ -1,13 +1,13 @@
 //! What a server says, as values.
 //!
 //! Read here is what a mailbox uses. Everything else is [`Data::Other`] or [`Note::Other`], by its name, and items of a message that
-//! nobody knows are listed by theirs: a server that says more than it was asked for is right to do so.
+//! are not read here are listed by theirs: a server may say more than it was asked for.
 
 use std::borrow::Cow;
 
 use super::date;
 use super::set::Set;
-use super::tokens::{Garbled, Read, Words, number_of};
+use super::tokens::{Garbled, MOST_ITEMS, Read, Words, number_of};
 
 /// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub struct Fetch<'a> {
     pub email_id: Option<Cow<'a, [u8]>>,
     /// Its parts that were asked for.
     pub sections: Vec<Section<'a>>,
-    /// Items that nobody here knows, or that could not be read.
+    /// The names of items that are not read here, or could not be read.
     pub others: Vec<&'a [u8]>,
 }
 
@@ -322,6 +322,9 @@ fn note(mut words: Words<'_>) -> Read<Note<'_>> {
 fn all(mut words: Words<'_>) -> Read<Vec<&[u8]>> {
     let mut found = Vec::new();
     while !words.is_empty() {
+        if found.len() == MOST_ITEMS {
+            return Err(Garbled);
+        }
         found.push(words.word()?);
     }
     Ok(found)

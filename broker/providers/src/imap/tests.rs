@@ -52,7 +52,7 @@ fn messages_are_read() {
             r#"X-GM-MSGID 1278455344230334865 X-GM-LABELS (\Inbox "x)y" (z)) UID 2"#,
             "uid 2; id 1278455344230334865; other X-GM-LABELS",
         ),
-        // No part, an empty one, one in quotes, and items nobody knows.
+        // No part, an empty one, one in quotes, and items that are not read here.
         (
             "BODY[2] NIL BODY[3] \"\" body[Text] \"a\\\"b\"",
             "[2]None None; [3]None Some(\"\"); [Text]None Some(\"a\\\"b\")",
@@ -141,7 +141,7 @@ fn what_a_command_came_to_is_read() {
 }
 
 #[test]
-fn words_for_nobody_are_read() {
+fn words_without_a_command_are_read() {
     let about = |text: &'static str| match Response::read(text.as_bytes()) {
         Ok(Response::Words { about, .. }) => about,
         other => panic!("{text}: {other:?}"),
@@ -229,6 +229,26 @@ fn numbers_and_searches_are_read() {
     ];
     for (text, wanted) in cases {
         assert_eq!(data(text), wanted, "{text}");
+    }
+}
+
+/// What is made of a response is never many times as large as the response.
+#[test]
+fn lists_without_an_end_are_not_kept() {
+    let long = "a ".repeat(5000);
+    let items = "BODY[] NIL ".repeat(5000);
+    for text in [
+        format!("* CAPABILITY {long}"),
+        format!("* FLAGS ({long})"),
+        format!("* 1 FETCH (FLAGS ({long}))"),
+        format!("* 1 FETCH ({items})"),
+        format!("* LIST ({long}) NIL x"),
+    ] {
+        let kept = match Response::read(text.as_bytes()) {
+            Ok(Response::Data(Data::Fetch(message))) => message.flags.is_some(),
+            read => read.is_ok(),
+        };
+        assert!(!kept, "{}", &text[..30]);
     }
 }
 

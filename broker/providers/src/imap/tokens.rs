@@ -1,6 +1,6 @@
 //! Reads the words of a response, whatever they are.
 //!
-//! A server may send items that nobody here knows, with values of any shape, and items that it should not: a reader takes what it
+//! A server may send items that are not read here, with values of any shape, and items that it should not: a reader takes what it
 //! wants and passes over the rest, a value at a time.
 
 use std::borrow::Cow;
@@ -8,6 +8,9 @@ use std::borrow::Cow;
 /// What cannot be read as words: the rest of the response is lost, and the next one is sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Garbled;
+
+/// The most items that a list may have, so that what is made of a response is not many times as large: servers list some dozens.
+pub(super) const MOST_ITEMS: usize = 4096;
 
 /// The result of reading words.
 pub type Read<T> = Result<T, Garbled>;
@@ -177,7 +180,7 @@ impl<'a> Words<'a> {
         if !self.takes(b'(') {
             return Err(Garbled);
         }
-        loop {
+        for _ in 0..=MOST_ITEMS {
             self.spaces();
             if self.takes_here(b')') {
                 return Ok(());
@@ -188,6 +191,7 @@ impl<'a> Words<'a> {
                 return Err(Garbled);
             }
         }
+        Err(Garbled)
     }
 
     /// Passes over a value of any shape.
@@ -338,5 +342,7 @@ mod tests {
         assert_eq!(list("( a (b c)  \"d\" NIL )"), Ok(vec!["a".into(), "d".into()]));
         assert_eq!(list("()"), Ok(Vec::new()));
         assert_eq!((list("a"), list("(a")), (Err(Garbled), Err(Garbled)));
+        let of = |count| list(&format!("({})", "a ".repeat(count))).map(|words| words.len());
+        assert_eq!((of(MOST_ITEMS), of(MOST_ITEMS + 1)), (Ok(MOST_ITEMS), Err(Garbled)));
     }
 }

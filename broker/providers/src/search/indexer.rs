@@ -85,8 +85,8 @@ pub trait Source: Send {
 pub enum Changed {
     /// Messages came.
     Added,
-    /// Messages were deleted for good, or came back. Others may have come.
-    Others,
+    /// Messages that the index has or had were deleted for good, or came back. Others may have come.
+    Older,
 }
 
 /// When the thread works, and for how long.
@@ -364,7 +364,7 @@ impl Shared {
             match begin {
                 Some(begin) if begin <= now => {
                     state.activity = Activity::Working;
-                    return Some(state.woken.take().unwrap_or(Changed::Others));
+                    return Some(state.woken.take().unwrap_or(Changed::Older));
                 }
                 Some(begin) => {
                     let waited = self.changed.wait_timeout(state, begin - now);
@@ -459,7 +459,7 @@ impl Worker {
         loop {
             let due = self.comparison.is_to_come().then_some(self.compare_at);
             let Some(changed) = self.shared.wait(&self.pace, due) else { return };
-            if changed == Changed::Others && self.comparison != Comparison::Noted {
+            if changed == Changed::Older && self.comparison != Comparison::Noted {
                 self.comparison = Comparison::Wanted;
             }
             self.renewed = false;
@@ -685,7 +685,7 @@ impl Worker {
         Some((document, stamp))
     }
 
-    /// Has a message that could not be read be read again, by one comparison: its mailbox may have missed it for a moment.
+    /// Wants a comparison, which reads the message again: its mailbox may have missed it for a moment.
     fn look_again(&mut self, row: &Row) {
         if row.seq > self.at && self.comparison == Comparison::NotWanted {
             self.comparison = Comparison::Wanted;

@@ -187,7 +187,7 @@ fn messages_of_a_store_are_found() {
     for _ in 0..2 {
         let deleted = store.commit(vec![StoreWrite::Delete { record: 7 }], crate::Sync::Full);
         assert!(deleted[0].is_ok(), "{deleted:?}");
-        indexer.wake(Changed::Others);
+        indexer.wake(Changed::Older);
         indexer.wait();
     }
     assert!(find(&mut reader, "from:sender7@example.org").is_empty());
@@ -299,7 +299,7 @@ fn new_messages_are_found_and_deleted_ones_are_not() {
 
     memory.put(601..=610);
     memory.held(|held| held.messages.retain(|seq, _| seq % 3 != 0));
-    indexer.wake(Changed::Others);
+    indexer.wake(Changed::Older);
     indexer.wait();
     assert_eq!(fixture.find("every"), down((1..=610).filter(|seq| seq % 3 != 0)));
     assert_eq!(fixture.rows().0, fixture.rows().1);
@@ -366,11 +366,11 @@ fn a_comparison_that_was_put_off_is_not_forgotten() {
         Indexer::start(&fixture.path, STORE, source, pace).expect("a thread")
     };
     let indexer = start();
-    indexer.wake(Changed::Others);
+    indexer.wake(Changed::Older);
     indexer.wait();
     memory.held(|held| held.messages.remove(&5));
     for _ in 0..2 {
-        indexer.wake(Changed::Others);
+        indexer.wake(Changed::Older);
         indexer.wait();
         assert_eq!(fixture.find("number5"), [5], "its time has not come");
     }
@@ -391,7 +391,7 @@ fn a_message_that_cannot_be_read_costs_its_words() {
     indexer.wait();
     assert_eq!(fixture.find("every"), down((1..=10).filter(|seq| *seq != 4)));
     memory.held(|held| held.unreadable.clear());
-    indexer.wake(Changed::Others);
+    indexer.wake(Changed::Older);
     indexer.wait();
     assert_eq!(fixture.find("every"), down(1..=10));
 }

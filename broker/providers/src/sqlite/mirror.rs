@@ -444,7 +444,7 @@ impl Writer {
         };
         let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
         if known.folder.is_none() && before.is_some_and(|(.., is_settled)| is_settled) {
-            // No program has deleted it: somebody has missed it on its way.
+            // No program has deleted it: a reading has missed it on its way.
             return self.comes_back((seq, record), (mailbox, spot, marks), changes);
         }
         let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,

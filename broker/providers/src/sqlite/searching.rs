@@ -58,7 +58,7 @@ impl Searching {
 
     /// Notes what a batch of writes has changed, and whether a message came back by it.
     pub(super) fn changed(&self, batch: &[StoreWrite], came_back: bool) {
-        let back = came_back.then_some(Changed::Others);
+        let back = came_back.then_some(Changed::Older);
         if let Some(changed) = batch.iter().filter_map(change_of).chain(back).max() {
             self.wake(changed);
         }
@@ -130,7 +130,7 @@ fn change_of(write: &StoreWrite) -> Option<Changed> {
         | StoreWrite::Copy { .. }
         | StoreWrite::Mirror(_) => Some(Changed::Added),
         StoreWrite::Update(update) if update.notice.is_some() => Some(Changed::Added),
-        StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. } => Some(Changed::Others),
+        StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. } => Some(Changed::Older),
         _ => None,
     }
 }

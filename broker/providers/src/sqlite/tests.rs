@@ -112,7 +112,7 @@ impl Fixture {
     }
 }
 
-/// Asserts that each body is held by the messages that name it and by nobody else: it is whole, it is counted, and none is left over.
+/// Asserts that each body is held by the messages that name it, and by nothing else: it is whole, it is counted, and none is left over.
 pub(crate) fn assert_bodies(path: &Path) {
     let connection = Connection::open(path).expect("the file opens");
     let pairs = |sql: &str| -> Vec<(u64, u64)> {
@@ -131,7 +131,7 @@ pub(crate) fn assert_bodies(path: &Path) {
     for (body, size) in pairs("SELECT body, size FROM upload") {
         assert_eq!(bytes.remove(&body).unwrap_or_default(), size, "body {body} of an upload");
     }
-    assert!(bytes.is_empty(), "nobody has these bodies: {bytes:?}");
+    assert!(bytes.is_empty(), "no message has these bodies: {bytes:?}");
     let shared = pairs(&format!("SELECT body, count(*) {named} HAVING count(*) > 1"));
     assert_eq!(pairs("SELECT body, messages FROM shared ORDER BY body"), shared);
 }

@@ -241,8 +241,8 @@ impl Carrier<'_> {
                     flagged.map(|flagged| (base.clone(), flagged.at, Some(flagged.before)))
                 } else {
                     let source = self.folder(there)?;
-                    let bases = self.free_names(&dir, base, pending)?;
-                    move_under_a_name((&source, base, seen), &folder, bases, change, attempt)?
+                    let from = (&source, &base[..], seen);
+                    self.move_under_a_name(from, (&dir, &folder), pending, change, attempt)?
                 };
                 moved.map(|(name, at, before)| {
                     // Seen only now: the store is told of it first.
@@ -274,22 +274,35 @@ impl Carrier<'_> {
         Ok(changes)
     }
 
-    /// The names that a message may have in another folder: its own, and those that it gets where another message has that.
-    fn free_names(
+    /// Moves a message under the first name that no other message has in that folder: its own, or one that it gets.
+    fn move_under_a_name(
         &mut self,
-        dir: &Dir,
-        base: &[u8],
+        from: (&Folder, &[u8], Flags),
+        (dir, folder): (&Dir, &Folder),
         pending: &Pending,
-    ) -> Result<Vec<Base>, Failure> {
+        change: impl Fn(Flags) -> Flags,
+        attempt: Try,
+    ) -> Result<Option<Lying>, Failure> {
         let seconds = pending.received / 1000;
         let given = (0..NAMES).map(|n| names::of_record(pending.record, seconds + n));
-        let mut free = Vec::new();
-        for base in std::iter::once(base.to_owned()).chain(given) {
-            if self.book.marks_of(dir, &names::escape(&base)).map_err(Halt::from)?.is_none() {
-                free.push(base);
+        let mut is_gone = false;
+        for base in std::iter::once(from.1.to_owned()).chain(given) {
+            if self.book.marks_of(dir, &names::escape(&base)).map_err(Halt::from)?.is_some() {
+                continue;
+            }
+            match act::move_to(from, (folder, &base), &change, attempt)? {
+                Moved::Done(Flagged { at, before }) => return Ok(Some((base, at, Some(before)))),
+                Moved::Before(at) => return Ok(Some((base, at, None))),
+                // An earlier try may have moved it under another name.
+                Moved::Gone => is_gone = true,
+                Moved::Taken => {}
             }
         }
-        Ok(free)
+        if is_gone {
+            return Ok(None);
+        }
+        let text = format!("other messages in {dir} have all names that this one could have there");
+        Err(Failure::This(ProviderError::new(Code::E_COLLISION, text)))
     }
 
     /// Where a message is that is not as it was: a try that was cut off may have moved or marked it, and not have said so.
@@ -402,28 +415,3 @@ impl Carrier<'_> {
 
 /// A message that lies where it is to lie: its base name and its file, and the flags that it had before if these were changed just now.
 type Lying = (Base, At, Option<Flags>);
-
-/// Moves a message under the first of these base names that no other message has there.
-fn move_under_a_name(
-    from: (&Folder, &[u8], Flags),
-    to: &Folder,
-    bases: Vec<Base>,
-    change: impl Fn(Flags) -> Flags,
-    attempt: Try,
-) -> io::Result<Option<Lying>> {
-    let mut is_there = false;
-    for base in bases {
-        match act::move_to(from, (to, &base), &change, attempt)? {
-            Moved::Done(Flagged { at, before }) => return Ok(Some((base, at, Some(before)))),
-            Moved::Before(at) => return Ok(Some((base, at, None))),
-            // An earlier try may have moved it under another name.
-            Moved::Gone => {}
-            Moved::Taken => is_there = true,
-        }
-    }
-    if is_there {
-        let text = "other messages have all names that it could have in that folder";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-    }
-    Ok(None)
-}

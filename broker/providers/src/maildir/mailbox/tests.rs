@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use sundown_core::provider::{
     FastShutdown, MessageContent, Mirror, ProviderAnswer, StoreChange, StoreRead, StoreWrite,
 };
-use sundown_protocol::folder::{Filter, Flags, FolderRow, Role, Sort};
+use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Role, Sort};
 use sundown_protocol::request::Folder as StoreFolder;
 use tempfile::TempDir;
 
@@ -209,20 +209,22 @@ impl World {
         found.unwrap_or_else(|| panic!("there is no {name}: {:?}", self.folders())).folder
     }
 
-    fn rows(&self, folder: StoreFolder) -> Vec<(u128, String, String)> {
+    fn pages(&self, folder: StoreFolder) -> Vec<ContentsRow> {
         let only = Filter::default();
         let question =
             StoreRead::Contents { folder, sort: Sort::NEWEST, only, after: None, limit: 2000 };
         match self.read(&question) {
-            ProviderAnswer::Contents { rows, .. } => {
-                let shown = rows.into_iter().map(|row| {
-                    let flags = row.flags.names().collect::<Vec<_>>().join(",");
-                    (row.entry.record, row.subject, flags)
-                });
-                shown.collect()
-            }
+            ProviderAnswer::Contents { rows, .. } => rows,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn rows(&self, folder: StoreFolder) -> Vec<(u128, String, String)> {
+        let shown = self.pages(folder).into_iter().map(|row| {
+            let flags = row.flags.names().collect::<Vec<_>>().join(",");
+            (row.entry.record, row.subject, flags)
+        });
+        shown.collect()
     }
 
     /// The subjects of the messages in a folder with their flags, in alphabetical order.
@@ -702,6 +704,38 @@ fn twins_in_two_folders_stay_two_when_they_are_moved() {
         let is_gone = |change| matches!(change, StoreChange::Deleted { .. });
         assert!(!world.told().into_iter().any(is_gone), "{at}");
     }
+}
+
+/// A message that could have no name in a folder stays where it is until one is free; it is not taken for one that vanished.
+#[test]
+fn a_message_without_a_free_name_stays_and_waits() {
+    let world = World::new();
+    world.make(".A");
+    world.put("cur/1.a:2,", "one");
+    world.put(".A/cur/1.a:2,", "other");
+    world.settle();
+    let record = world.record("one");
+    let [row] = &world.pages(INBOX)[..] else { panic!("one message") };
+    let given =
+        |n| String::from_utf8(names::of_record(record, row.received / 1000 + n)).expect("text");
+    for n in 0..3 {
+        world.put(&format!(".A/cur/{}:2,", given(n)), &format!("in the way {n}"));
+    }
+    world.settle();
+    world.write(StoreWrite::Move { record, to: world.folder("A") });
+    let mut memory = None;
+    let mut watch = world.begin(&mut memory).expect("it begins");
+    let failed = watch.carry_out().expect("it works").expect("it has no name");
+    assert_eq!(failed.code, Code::E_COLLISION);
+    assert_eq!(
+        (world.pending(), world.text(record)),
+        (1, "Subject: one\n\nbody of one\n".to_owned())
+    );
+    fs::remove_file(world.path(&format!(".A/cur/{}:2,", given(1)))).expect("removed");
+    see(&mut watch);
+    assert_eq!(watch.carry_out().expect("it works"), None);
+    assert_eq!((world.pending(), world.rows(world.folder("A")).len()), (0, 4));
+    assert_eq!(world.record("one"), record);
 }
 
 /// A message is read and copied where the mailbox has just moved it, before the store has heard of that.
