@@ -31,6 +31,7 @@ use self::users::FindUser;
 
 mod fault;
 mod files;
+mod mailbox;
 mod network;
 
 pub mod address_book;

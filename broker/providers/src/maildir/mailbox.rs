@@ -10,11 +10,10 @@
 //! | … | file |
 //! |---|---|
 //! | the thread: watching, trying again, resting | `worker.rs` |
-//! | one thread for many sessions | `desk.rs` |
 //! | comparing folders with the store; new mail | `pass.rs` |
 //! | carrying out what is pending | `pending.rs` |
 //! | which folders are shown, and what the store knows of them | `shelf.rs` |
-//! | the store's pages and slices | `book.rs` |
+//! | its messages and flags as the store names them | `marks.rs` |
 //! | what a file's name says, flags; names that are no text | `names.rs` |
 //! | modified UTF-7 | `utf7.rs` |
 //! | folders, what they are called, what they are for; opening them so that nothing leads out of the Maildir | `folders.rs` |
@@ -25,10 +24,9 @@
 //! | waiting for other programs' changes | `watch.rs` |
 
 mod act;
-mod book;
-mod desk;
 mod facts;
 mod folders;
+mod marks;
 mod names;
 mod pass;
 mod pending;
@@ -52,14 +50,17 @@ use sundown_core::provider::{MailboxCall, ProviderError, ProviderSpec};
 use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
 
-use self::desk::Seat;
 use self::folders::{Dir, Root};
 use self::shelf::Shown;
 use self::worker::{Settings, Worker};
 
-pub use self::desk::Desks;
 use super::{OURS, STALE, directory_id, since_1970};
+use crate::mailbox::{self, Seat};
 use crate::{MailboxProvider, MailboxSupport, NothingToSave, ProviderShutdown, Reply, Result};
+
+/// The threads of a broker's Maildirs.
+#[derive(Default)]
+pub struct Desks(mailbox::Desks<Settings>);
 
 /// Shows the messages and folders of the Maildir at the spec's path.
 ///
@@ -97,7 +98,7 @@ impl MaildirMailbox {
     /// Has the desk of a store watch.
     fn watch(&mut self, store: u32, support: &Arc<dyn MailboxSupport>) -> Result<()> {
         if self.seat.as_ref().is_none_or(|seat| !seat.is_of(store)) {
-            self.seat = Some(self.desks.join(&self.settings, store, support)?);
+            self.seat = Some(self.desks.0.join(&self.settings, store, support)?);
         }
         self.seat.as_ref().expect("it was taken just before").watch();
         Ok(())
@@ -160,7 +161,7 @@ impl NothingToSave for MaildirMailbox {}
 pub(crate) fn locate(root: &Path, dir: &str, name: &str, marks: Marks) -> Option<PathBuf> {
     let (dir, base) = (Dir::parse(dir)?, names::unescape(name)?);
     let folder = Root::open(root).and_then(|root| root.folder(&dir)).ok()?;
-    let at = act::locate(&folder, &base, book::flags(marks)).ok()??;
+    let at = act::locate(&folder, &base, marks::flags(marks)).ok()??;
     Some(folder.path_of(at.sub, &at.file))
 }
 
@@ -181,7 +182,7 @@ pub(crate) fn stage(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         from => from?,
     };
-    act::link((&from, &base, book::flags(marks)), (&to, staged.as_bytes()))
+    act::link((&from, &base, marks::flags(marks)), (&to, staged.as_bytes()))
 }
 
 /// The name of a directory once a folder has other names along the way to it; nothing if the directory is neither that folder's nor

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::names::{self, Shown};
 use super::utf7;
 use crate::files::{FileId, is_absent};
+use crate::mailbox::Standing;
 
 /// The most folders of one Maildir that are used.
 pub(super) const MAX_FOLDERS: usize = 1 << 16;
@@ -280,17 +281,6 @@ fn roles(dirs: &[Dir], shown: &[Vec<String>]) -> HashMap<Dir, Role> {
         *found = (*found).min((rank, n));
     }
     best.into_iter().map(|(role, (_, n))| (dirs[n].clone(), role)).collect()
-}
-
-/// What is at the path of a Maildir that was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// The directory that was opened, or what cannot be looked at.
-    There,
-    /// Nothing.
-    Removed,
-    /// Something else: another directory, or the empty one below a file system that was unmounted.
-    Replaced,
 }
 
 /// The root of a Maildir, kept open.

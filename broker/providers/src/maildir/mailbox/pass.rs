@@ -17,12 +17,13 @@ use sundown_protocol::folder::Marks;
 use twox_hash::XxHash3_64;
 
 use super::act::{self, At};
-use super::book::{self, Book, Halt, spot};
 use super::facts;
-use super::folders::{Dir, Folder, Root, Standing, Sub};
+use super::folders::{Dir, Folder, Root, Sub};
+use super::marks::{self, spot};
 use super::names::{self, Base, Flags, Name};
 use super::scan::{self, Listing, Newest};
 use super::watch::Names;
+use crate::mailbox::{Book, Halt, Standing};
 
 /// How many of the newest messages of a folder are taken in front of the others.
 const NEWEST: usize = 200;
@@ -168,7 +169,7 @@ impl Pass<'_> {
             self.memory.say(self.root, dir, what);
         }
         let memory = &*self.memory;
-        self.book.each_row(dir, |book, name, marks| {
+        self.book.each_row(&dir.text(), |book, name, marks| {
             let Some(base) = names::unescape(name) else { return Ok(()) };
             if let Some(seen) = listing.know(&base) {
                 return mark(book, (dir, &base), marks, seen.flags);
@@ -186,7 +187,7 @@ impl Pass<'_> {
         let dir = &dirs[n];
         let Some(mut listing) = self.read(dir)? else { return Ok(()) };
         let Ok(folder) = self.root.folder(dir) else { return Ok(()) };
-        self.book.each_row(dir, |_, name, _| {
+        self.book.each_row(&dir.text(), |_, name, _| {
             names::unescape(name).and_then(|base| listing.know(&base));
             Ok(())
         })?;
@@ -244,7 +245,7 @@ impl Pass<'_> {
         if let Some(from) = from {
             // Another name can have the same hash.
             let there = &dirs[from.1];
-            if self.book.marks_of(there, &names::escape(base))?.is_some() {
+            if self.book.marks_of(&there.text(), &names::escape(base))?.is_some() {
                 missing.remove(&from);
                 return self.moved((there, base), (&dirs[n], at));
             }
@@ -254,7 +255,7 @@ impl Pass<'_> {
 
     fn moved(&mut self, (from, base): (&Dir, &[u8]), (to, at): (&Dir, &At)) -> Result<(), Halt> {
         let (from, to) = (spot(from, base), spot(to, base));
-        self.book.say(MirrorChange::Moved { from, to, marks: book::marks(at.flags()) })
+        self.book.say(MirrorChange::Moved { from, to, marks: marks::marks(at.flags()) })
     }
 
     /// A file that no message of the store is.
@@ -294,7 +295,7 @@ impl Pass<'_> {
             from: facts.from,
             to: facts.to,
         };
-        let (spot, marks) = (spot(dir, base), book::marks(at.flags()));
+        let (spot, marks) = (spot(dir, base), marks::marks(at.flags()));
         self.book.say(MirrorChange::Found { spot, marks, news, facts: Box::new(facts) })
     }
 
@@ -303,7 +304,7 @@ impl Pass<'_> {
         let Some(listing) = self.read(dir)? else { return Ok(()) };
         self.is_there()?;
         let memory = &*self.memory;
-        self.book.each_row(dir, |book, name, marks| {
+        self.book.each_row(&dir.text(), |book, name, marks| {
             let Some(base) = names::unescape(name) else { return Ok(()) };
             match listing.get(&base) {
                 Some(seen) => mark(book, (dir, &base), marks, seen.flags),
@@ -363,8 +364,8 @@ impl Pass<'_> {
         let mut absent = Vec::new();
         for (base, put) in names {
             self.book.go_on()?;
-            let known = self.book.marks_of(dir, &names::escape(&base))?;
-            let hint = known.map_or(Flags::NONE, book::flags);
+            let known = self.book.marks_of(&dir.text(), &names::escape(&base))?;
+            let hint = known.map_or(Flags::NONE, marks::flags);
             let put = put.map(|(sub, file)| At { sub, file });
             let here = act::find(folder, &base, put, hint);
             let here = here.map_err(|error| Halt::at(&self.root.path_of(dir), &error))?;
@@ -413,7 +414,7 @@ fn mark(
     before: Marks,
     flags: Flags,
 ) -> Result<(), Halt> {
-    let marks = book::marks(flags);
+    let marks = marks::marks(flags);
     if marks.0 == before.0 & Marks::KNOWN {
         return Ok(());
     }

@@ -11,12 +11,13 @@ use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
 
 use super::act::{self, At, Flagged, Moved, Try};
-use super::book::{self, Book, Halt, spot};
-use super::folders::{Dir, Folder, Root, Standing, Sub};
+use super::folders::{Dir, Folder, Root, Sub};
+use super::marks::{self, spot};
 use super::names::{self, Base, Flags};
 use super::shelf::{MakeError, Shelf};
 use super::tree::TreeError;
 use crate::fault;
+use crate::mailbox::{Book, Halt, Standing};
 
 /// Stands for the Maildir's own `tmp` in a spot: a copy that is not in a folder yet.
 const TMP: &str = "tmp";
@@ -117,7 +118,7 @@ impl Lies {
         if dir == TMP {
             Some(Self::Staged(base))
         } else {
-            Some(Self::In(Dir::parse(dir)?, base, book::flags(pending.seen)))
+            Some(Self::In(Dir::parse(dir)?, base, marks::flags(pending.seen)))
         }
     }
 }
@@ -189,10 +190,10 @@ impl Carrier<'_> {
         let Some(wanted) = &pending.wanted else { return Ok(Plan { pending, lies, to: None }) };
         let (dir, flags) = self.target(&lies, wanted, pending.seen)?;
         let from = match &lies {
-            Lies::In(there, base, seen) => Some((spot(there, base), book::marks(*seen))),
+            Lies::In(there, base, seen) => Some((spot(there, base), marks::marks(*seen))),
             Lies::Staged(_) | Lies::Nowhere => None,
         };
-        let to = Heading { dir: dir.text(), marks: book::marks(flags) };
+        let to = Heading { dir: dir.text(), marks: marks::marks(flags) };
         let as_known = from.as_ref().is_none_or(|(spot, marks)| {
             (Some(spot), *marks) == (pending.spot.as_ref(), pending.seen)
         });
@@ -208,7 +209,7 @@ impl Carrier<'_> {
         let record = pending.record;
         let Some((wanted, dir, flags)) = to else {
             self.remove(lies)?;
-            let marks = book::marks(Flags::NONE);
+            let marks = marks::marks(Flags::NONE);
             return Ok(vec![MirrorChange::Done { record, spot: None, marks, wanted: None }]);
         };
         let (dir, flags) = (dir.clone(), *flags);
@@ -247,7 +248,7 @@ impl Carrier<'_> {
                 moved.map(|(name, at, before)| {
                     // Seen only now: the store is told of it first.
                     if let Some(before) = before.filter(|before| *before != seen) {
-                        let (spot, marks) = (spot(there, base), book::marks(before));
+                        let (spot, marks) = (spot(there, base), marks::marks(before));
                         changes.push(MirrorChange::Marked { spot, marks });
                     }
                     (name, at)
@@ -257,7 +258,7 @@ impl Carrier<'_> {
         changes.push(match (done, &pending.spot) {
             (Some((base, at)), _) => {
                 let spot = Some(spot(&dir, &base));
-                let marks = book::marks(at.flags());
+                let marks = marks::marks(at.flags());
                 let wanted = Some((wanted.folder, wanted.marks));
                 MirrorChange::Done { record, spot, marks, wanted }
             }
@@ -287,7 +288,8 @@ impl Carrier<'_> {
         let given = (0..NAMES).map(|n| names::of_record(pending.record, seconds + n));
         let mut is_gone = false;
         for base in std::iter::once(from.1.to_owned()).chain(given) {
-            if self.book.marks_of(dir, &names::escape(&base)).map_err(Halt::from)?.is_some() {
+            if self.book.marks_of(&dir.text(), &names::escape(&base)).map_err(Halt::from)?.is_some()
+            {
                 continue;
             }
             match act::move_to(from, (folder, &base), &change, attempt)? {
@@ -309,7 +311,7 @@ impl Carrier<'_> {
     fn found_again(&mut self, lies: Lies, pending: &Pending) -> Result<Lies, Failure> {
         let Some(heading) = &pending.heading else { return Ok(lies) };
         let own = names::of_record(pending.record, pending.received / 1000);
-        let (seen, planned) = (book::flags(pending.seen), book::flags(heading.marks));
+        let (seen, planned) = (marks::flags(pending.seen), marks::flags(heading.marks));
         // A flag that is as it was to become was made so by that try.
         let seen_now = |at: &At| planned.taking(seen, planned.differing(at.flags()));
         let bases = match &lies {
@@ -325,7 +327,8 @@ impl Carrier<'_> {
         let Some(dir) = Dir::parse(&heading.dir) else { return Ok(lies) };
         for base in bases {
             // Another message can have the same name there.
-            let known = self.book.marks_of(&dir, &names::escape(&base)).map_err(Halt::from)?;
+            let known =
+                self.book.marks_of(&dir.text(), &names::escape(&base)).map_err(Halt::from)?;
             if known.is_none()
                 && let Some(at) = self.look(&dir, &base, planned)?
             {
@@ -377,7 +380,7 @@ impl Carrier<'_> {
         wanted: &Wanted,
         known: Marks,
     ) -> Result<(Dir, Flags), Failure> {
-        let flags = book::flags(wanted.marks);
+        let flags = marks::flags(wanted.marks);
         let there = match lies {
             Lies::In(dir, _, seen) => Some((dir, seen.contains(Flags::TRASHED))),
             Lies::Nowhere | Lies::Staged(_) => None,

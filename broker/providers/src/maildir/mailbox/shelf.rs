@@ -6,9 +6,9 @@ use sundown_core::provider::{MirrorChange, Wanted};
 use sundown_protocol::folder::{self, MAX_FOLDER_NAME};
 use sundown_protocol::request::Folder as StoreFolder;
 
-use super::book::{Book, Halt};
 use super::folders::{BadName, Dir, Found, Role, Root};
 use super::tree::{self, TreeError};
+use crate::mailbox::{Book, Halt};
 
 /// How deep folders are shown in each other. A deeper one is shown at the top, with all of its name.
 const DEEPEST: usize = 16;

@@ -17,11 +17,10 @@ use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Role, Sort
 use sundown_protocol::request::Folder as StoreFolder;
 use tempfile::TempDir;
 
-use super::book::{Book, Halt, Leave};
-use super::folders::Standing;
 use super::pass::Memory;
 use super::worker::Watch;
 use super::*;
+use crate::mailbox::{Book, Halt, Leave, Standing};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::tests::assert_bodies;
 use crate::{StoreProvider, StoreReader, Sync};
@@ -1677,7 +1676,7 @@ proptest! {
             let (dir, name) = file.rsplit_once('/').expect("a directory");
             prop_assert!(!dir.ends_with("tmp"), "{}", file);
             let flags = names::Name::parse(name.as_bytes()).expect("a name").flags();
-            let marks = book::marks(flags);
+            let marks = marks::marks(flags);
             let dir = dir.rsplit_once('/').map_or("", |(folder, _)| folder);
             if !names.insert((dir.to_owned(), name.split(':').next().map(str::to_owned))) {
                 // A mailbox that was killed had filed it, another program took it away, and it was filed again and moved there.

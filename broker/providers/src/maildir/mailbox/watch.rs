@@ -13,16 +13,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{fstat, fstatfs};
 use rustix::io::Errno;
 
-use super::folders::{Dir, Root, Standing, Sub};
+use super::folders::{Dir, Root, Sub};
 use super::names::{Base, Name};
+use crate::mailbox::{Standing, Waker};
 
 /// How often folders without a watch are looked at.
 const POLL: Duration = Duration::from_secs(10);
@@ -54,28 +54,6 @@ const LOCAL: [u64; 11] = [
     0x5265_4973,
     0x3153_464A,
 ];
-
-/// Ends a wait from another thread.
-#[derive(Debug, Clone)]
-pub(super) struct Waker(Arc<OwnedFd>);
-
-impl Waker {
-    fn new() -> io::Result<Self> {
-        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self(Arc::new(made)))
-    }
-
-    /// Ends the present wait at once, or else the next one.
-    pub(super) fn wake(&self) {
-        // It fails only if it was woken so often that the wait ends anyway.
-        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
-    }
-
-    /// Whether it was woken since the last time.
-    fn was_woken(&self) -> bool {
-        rustix::io::read(&*self.0, &mut [0; 8]).is_ok()
-    }
-}
 
 /// Messages by their base names, and where the file of each was put last, unless it was taken away.
 pub(super) type Names = BTreeMap<Base, Option<(Sub, Vec<u8>)>>;
@@ -432,7 +410,7 @@ impl Watcher {
     }
 
     fn sleep(&self, until: Instant) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&*self.waker.0, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.waker, PollFlags::IN)];
         fds.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
         loop {
             let rest = until.saturating_duration_since(Instant::now());

@@ -2,22 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sundown_core::address::Pattern;
 use sundown_core::provider::{ChangedFolder, MirrorChange, ProviderError};
 use sundown_protocol::Code;
 
-use super::book::{Book, Halt, Leave};
-use super::folders::{Dir, Root, Standing};
+use super::folders::{Dir, Root};
 use super::pass::{Memory, Pass};
 use super::pending::Carrier;
 use super::shelf::{Shelf, Shown};
-use super::watch::{Changed, Names, Seen, Waker, Watcher};
+use super::watch::{Changed, Names, Seen, Watcher};
 use super::{directory_id, tree};
 use crate::files::FileId;
+use crate::mailbox::{Book, Halt, Leave, Order, Orders, Standing, Waiting, Work, answer};
 use crate::{MailboxSupport, Reply, fault};
 
 /// How soon a Maildir is tried again that cannot be used.
@@ -34,166 +33,6 @@ pub(super) struct Settings {
     pub(super) own: Vec<Pattern>,
 }
 
-/// Those who wait for an answer.
-#[derive(Default)]
-struct Waiting {
-    /// For pending changes to be carried out.
-    changed: Vec<Reply<()>>,
-    /// For a look at everything.
-    looks: Vec<Reply<()>>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.looks.is_empty()
-    }
-
-    /// Takes over those who came later.
-    fn take(&mut self, later: &mut Self) {
-        self.changed.append(&mut later.changed);
-        self.looks.append(&mut later.looks);
-    }
-
-    fn answer(&mut self, told: &Result<(), ProviderError>) {
-        answer(&mut self.changed, told);
-        answer(&mut self.looks, told);
-    }
-}
-
-fn answer(replies: &mut Vec<Reply<()>>, told: &Result<(), ProviderError>) {
-    for reply in replies.drain(..) {
-        reply.send(told.clone());
-    }
-}
-
-/// What the thread is asked for.
-#[derive(Default)]
-struct Asked {
-    /// The store to mirror into, while the mailbox is to watch.
-    watch: Option<u32>,
-    /// The store that was mirrored into last.
-    store: Option<u32>,
-    end: bool,
-    waiting: Waiting,
-    /// Ends the wait for changes of the Maildir.
-    waker: Option<Waker>,
-}
-
-/// What other threads ask a mailbox's thread for. Nobody waits for that thread.
-#[derive(Default)]
-pub(super) struct Orders {
-    asked: Mutex<Asked>,
-    news: Condvar,
-    /// Another number ends what the thread is doing.
-    epoch: Arc<AtomicU64>,
-}
-
-impl Orders {
-    fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, asked: &Asked) {
-        self.news.notify_all();
-        if let Some(waker) = &asked.waker {
-            waker.wake();
-        }
-    }
-
-    pub(super) fn watch(&self, store: u32) {
-        let mut asked = self.lock();
-        (asked.watch, asked.store) = (Some(store), Some(store));
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.tell(&asked);
-    }
-
-    /// Ends the watch. What was pending before is still carried out.
-    pub(super) fn rest(&self) {
-        let mut looks = {
-            let mut asked = self.lock();
-            asked.watch = None;
-            self.epoch.fetch_add(1, Ordering::SeqCst);
-            self.tell(&asked);
-            std::mem::take(&mut asked.waiting.looks)
-        };
-        answer(&mut looks, &Ok(()));
-    }
-
-    pub(super) fn end(&self) {
-        let mut waiting = {
-            let mut asked = self.lock();
-            (asked.watch, asked.end) = (None, true);
-            self.epoch.fetch_add(1, Ordering::SeqCst);
-            self.tell(&asked);
-            std::mem::take(&mut asked.waiting)
-        };
-        // What is pending stays in the store: it cannot be carried out now.
-        waiting.answer(&Ok(()));
-    }
-
-    pub(super) fn changed(&self, reply: Reply<()>) {
-        let mut asked = self.lock();
-        // A mailbox that has never watched has nothing that could be pending.
-        if asked.end || asked.store.is_none() {
-            drop(asked);
-            return reply.send(Ok(()));
-        }
-        asked.waiting.changed.push(reply);
-        self.tell(&asked);
-    }
-
-    pub(super) fn look(&self, reply: Reply<()>) {
-        let mut asked = self.lock();
-        if asked.end {
-            let text = "the mailbox is logged off";
-            drop(asked);
-            return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
-        }
-        asked.waiting.looks.push(reply);
-        self.tell(&asked);
-    }
-
-    /// Waits for something to do: a store to mirror into, or a look while the mailbox rests. Nothing when it ends.
-    fn next(&self) -> Option<Order> {
-        let mut asked = self.lock();
-        loop {
-            if asked.end {
-                return None;
-            }
-            let leave = Leave::of(&self.epoch);
-            if let Some(store) = asked.watch {
-                return Some(Order::Watch(store, leave));
-            }
-            if let Some(store) = asked.store
-                && !asked.waiting.changed.is_empty()
-            {
-                let changed = std::mem::take(&mut asked.waiting.changed);
-                return Some(Order::CarryOut(store, leave, changed));
-            }
-            if !asked.waiting.looks.is_empty() {
-                return Some(Order::Look(std::mem::take(&mut asked.waiting.looks)));
-            }
-            asked = self.news.wait(asked).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Waits for the time of another try, or until somebody asks for something.
-    fn pause(&self, time: Duration, leave: &Leave) {
-        let asked = self.lock();
-        let is_quiet = |asked: &mut Asked| leave.go_on().is_ok() && asked.waiting.is_empty();
-        let _ = self.news.wait_timeout_while(asked, time, is_quiet);
-    }
-}
-
-/// What a thread does next.
-enum Order {
-    Watch(u32, Leave),
-    /// While the mailbox rests.
-    CarryOut(u32, Leave, Vec<Reply<()>>),
-    /// While the mailbox rests.
-    Look(Vec<Reply<()>>),
-}
-
 /// The thread of a mailbox.
 pub(super) struct Worker {
     pub(super) settings: Settings,
@@ -208,6 +47,14 @@ pub(super) struct Worker {
 pub(super) struct Home {
     file: FileId,
     id: Option<String>,
+}
+
+impl Work for Settings {
+    const THREAD: &'static str = "maildir";
+
+    fn work(self, support: Arc<dyn MailboxSupport>, orders: Arc<Orders>) {
+        Worker { settings: self, support, orders, home: None }.run();
+    }
 }
 
 impl Worker {
@@ -243,23 +90,13 @@ impl Worker {
         });
         match carried {
             // It is to watch again, and does it then.
-            Err(Halt::Told) => self.put_back(Waiting { changed, looks: Vec::new() }),
+            Err(Halt::Told) => self.orders.put_back(Waiting { changed, looks: Vec::new() }),
             Ok(None) => answer(&mut changed, &Ok(())),
             Ok(Some(error)) | Err(Halt::Failed(error)) => answer(&mut changed, &Err(error)),
             Err(Halt::Lost(standing)) => {
                 answer(&mut changed, &Err(lost(&self.settings.path, standing)));
             }
         }
-    }
-
-    /// Leaves those who wait to what the mailbox does next.
-    fn put_back(&self, mut held: Waiting) {
-        let mut asked = self.orders.lock();
-        if !asked.end {
-            return asked.waiting.take(&mut held);
-        }
-        drop(asked);
-        held.answer(&Ok(()));
     }
 
     /// Opens the Maildir.
@@ -305,21 +142,21 @@ impl Worker {
                 // It may be there again, or another one that is the same Maildir.
                 Halt::Lost(_) if !was_lost => {
                     was_lost = true;
-                    self.orders.lock().waker = None;
+                    self.orders.wake_by(None);
                     continue;
                 }
                 Halt::Lost(standing) => lost(&self.settings.path, standing),
                 Halt::Failed(error) => error,
             };
             was_lost = false;
-            self.orders.lock().waker = None;
-            held.take(&mut self.orders.lock().waiting);
+            self.orders.wake_by(None);
+            self.orders.take_waiting(&mut held);
             self.say(&mut said, Err(error.clone()));
             held.answer(&Err(error));
             self.orders.pause(RETRY, leave);
         }
-        self.orders.lock().waker = None;
-        self.put_back(held);
+        self.orders.wake_by(None);
+        self.orders.put_back(held);
     }
 
     /// Says how the mailbox is, if that is another thing than before.
@@ -353,12 +190,12 @@ impl Worker {
         let root = self.open()?;
         let book = Book::open(&self.support, store, &self.settings.path, leave.clone())?;
         let mut watch = Watch::begin(&self.settings, root, book, memory)?;
-        self.orders.lock().waker = Some(watch.watcher.waker());
+        self.orders.wake_by(Some(watch.watcher.waker()));
         let mut retry = None;
         let mut first = true;
         loop {
             leave.go_on()?;
-            held.take(&mut self.orders.lock().waiting);
+            self.orders.take_waiting(held);
             let is_look = first || !held.looks.is_empty();
             let is_due = retry.is_some_and(|at| Instant::now() >= at);
             if is_look || is_due || !held.changed.is_empty() {
@@ -523,7 +360,8 @@ impl<'a> Watch<'a> {
     pub(super) fn everything(&mut self) -> Result<(), Halt> {
         self.look_at_folders()?;
         let known = self.book.dirs()?;
-        let gone: BTreeSet<Dir> = known.into_iter().filter(|dir| !self.shelf.has(dir)).collect();
+        let known = known.iter().filter_map(|dir| Dir::parse(dir));
+        let gone: BTreeSet<Dir> = known.filter(|dir| !self.shelf.has(dir)).collect();
         let mut dirs = self.shelf.dirs();
         dirs.extend(gone.iter().cloned());
         self.pass(&gone).over(&dirs)?;

@@ -1,66 +1,23 @@
-//! What the store knows of a Maildir: reading it in pages, and writing what was seen or done in slices.
+//! What the store knows of a mailbox: reading it in pages, and writing what was seen or done in slices.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sundown_core::provider::{
-    ChangedFolder, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError, Spot,
-    StoreRead,
+    ChangedFolder, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError, StoreRead,
 };
 use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
 
-use super::folders::{Dir, Standing};
-use super::names::{self, Flags};
-use crate::{MailboxSupport, Result, SLICE, StoreReader, fault};
+use super::halt::Halt;
+use super::orders::Leave;
+use crate::{MailboxSupport, Result, SLICE, StoreReader};
 
 /// How many rows are read at once.
-pub(super) const PAGE: u32 = 256;
-
-/// Why work on a mailbox ends.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// The mailbox is to rest, or its session has ended.
-    Told,
-    /// The Maildir is not at its path.
-    Lost(Standing),
-    /// The store or the file system fails.
-    Failed(ProviderError),
-}
-
-impl From<ProviderError> for Halt {
-    fn from(error: ProviderError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl Halt {
-    /// That a path could not be used.
-    pub(super) fn at(path: &Path, error: &std::io::Error) -> Self {
-        Self::Failed(fault::io(path, error))
-    }
-}
-
-/// Says whether work is to go on. It ends when the number is another one than at the beginning.
-#[derive(Debug, Clone)]
-pub(super) struct Leave {
-    epoch: Arc<AtomicU64>,
-    begun: u64,
-}
-
-impl Leave {
-    pub(super) fn of(epoch: &Arc<AtomicU64>) -> Self {
-        Self { epoch: Arc::clone(epoch), begun: epoch.load(Ordering::SeqCst) }
-    }
-
-    pub(super) fn go_on(&self) -> std::result::Result<(), Halt> {
-        if self.epoch.load(Ordering::SeqCst) == self.begun { Ok(()) } else { Err(Halt::Told) }
-    }
-}
+pub(crate) const PAGE: u32 = 256;
 
 /// The store's side of a mailbox.
-pub(super) struct Book {
+pub(crate) struct Book {
     support: Arc<dyn MailboxSupport>,
     store: u32,
     reader: Box<dyn StoreReader>,
@@ -70,7 +27,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn open(
+    pub(crate) fn open(
         support: &Arc<dyn MailboxSupport>,
         store: u32,
         mailbox: &Path,
@@ -81,18 +38,18 @@ impl Book {
     }
 
     /// The present part of the work may go on.
-    pub(super) fn go_on(&self) -> std::result::Result<(), Halt> {
+    pub(crate) fn go_on(&self) -> std::result::Result<(), Halt> {
         self.leave.go_on()
     }
 
     /// Notes a change. A full slice is written at once.
-    pub(super) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
+    pub(crate) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
         self.waiting.push(change);
         if self.waiting.len() >= SLICE { self.write() } else { Ok(()) }
     }
 
     /// Notes changes of which the store must not hear one without the others.
-    pub(super) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
+    pub(crate) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
         if self.waiting.len() + changes.len() > SLICE {
             self.write()?;
         }
@@ -101,7 +58,7 @@ impl Book {
     }
 
     /// Writes the changes that were noted.
-    pub(super) fn write(&mut self) -> std::result::Result<(), Halt> {
+    pub(crate) fn write(&mut self) -> std::result::Result<(), Halt> {
         self.go_on()?;
         if self.waiting.is_empty() {
             return Ok(());
@@ -121,9 +78,9 @@ impl Book {
     }
 
     /// What lies in a directory, in the order of the names behind this one; and whether there is more.
-    pub(super) fn rows(&mut self, dir: &Dir, after: &str, limit: u32) -> Result<Rows> {
+    pub(crate) fn rows(&mut self, dir: &str, after: &str, limit: u32) -> Result<Rows> {
         let (mailbox, after) = (self.mailbox.clone(), after.to_owned());
-        let question = StoreRead::Mirrored { mailbox, dir: dir.text(), after, limit };
+        let question = StoreRead::Mirrored { mailbox, dir: dir.to_owned(), after, limit };
         match self.ask(&question)? {
             ProviderAnswer::Spots { rows, more } => Ok(Rows { rows, more }),
             _ => Ok(Rows::default()),
@@ -131,9 +88,9 @@ impl Book {
     }
 
     /// Calls a function with everything that lies in a directory.
-    pub(super) fn each_row(
+    pub(crate) fn each_row(
         &mut self,
-        dir: &Dir,
+        dir: &str,
         mut see: impl FnMut(&mut Self, &str, Marks) -> std::result::Result<(), Halt>,
     ) -> std::result::Result<(), Halt> {
         let mut after = String::new();
@@ -151,7 +108,7 @@ impl Book {
     }
 
     /// The marks that the message with a base name was last seen with.
-    pub(super) fn marks_of(&mut self, dir: &Dir, name: &str) -> Result<Option<Marks>> {
+    pub(crate) fn marks_of(&mut self, dir: &str, name: &str) -> Result<Option<Marks>> {
         let mut after = just_before(name);
         loop {
             let page = self.rows(dir, &after, 4)?;
@@ -165,15 +122,15 @@ impl Book {
         }
     }
 
-    /// Whether the Maildir has been looked at as a whole before.
-    pub(super) fn has_passed(&mut self) -> Result<bool> {
+    /// Whether the mailbox has been looked at as a whole before.
+    pub(crate) fn has_passed(&mut self) -> Result<bool> {
         let mailbox = self.mailbox.clone();
         let answer = self.ask(&StoreRead::Directories { mailbox, after: None, limit: 1 })?;
         Ok(matches!(answer, ProviderAnswer::Directories { passed: true, .. }))
     }
 
     /// The directories in which something lies.
-    pub(super) fn dirs(&mut self) -> Result<Vec<Dir>> {
+    pub(crate) fn dirs(&mut self) -> Result<Vec<String>> {
         let (mut dirs, mut after) = (Vec::new(), None);
         loop {
             let mailbox = self.mailbox.clone();
@@ -181,7 +138,7 @@ impl Book {
             let ProviderAnswer::Directories { dirs: found, more, .. } = self.ask(&question)? else {
                 return Ok(dirs);
             };
-            dirs.extend(found.iter().filter_map(|dir| Dir::parse(dir)));
+            dirs.extend(found.iter().cloned());
             match found.last() {
                 Some(last) if more => after = Some(last.clone()),
                 _ => return Ok(dirs),
@@ -190,7 +147,7 @@ impl Book {
     }
 
     /// Directories whose folders have another name in the store, or were removed there.
-    pub(super) fn changed_folders(&mut self) -> Result<Vec<ChangedFolder>> {
+    pub(crate) fn changed_folders(&mut self) -> Result<Vec<ChangedFolder>> {
         let question = StoreRead::ChangedFolders { mailbox: self.mailbox.clone(), limit: PAGE };
         match self.ask(&question)? {
             ProviderAnswer::ChangedFolders(rows) => Ok(rows),
@@ -198,8 +155,8 @@ impl Book {
         }
     }
 
-    /// Changes that the Maildir does not have yet, and the cursor to go on.
-    pub(super) fn pending(&mut self, after: u64) -> Result<(Vec<Pending>, Option<u64>)> {
+    /// Changes that the mailbox does not have yet, and the cursor to go on.
+    pub(crate) fn pending(&mut self, after: u64) -> Result<(Vec<Pending>, Option<u64>)> {
         let limit = SLICE as u32;
         let question = StoreRead::Pending { mailbox: self.mailbox.clone(), after, limit };
         match self.ask(&question)? {
@@ -209,7 +166,7 @@ impl Book {
     }
 
     /// The bytes of a message.
-    pub(super) fn open_message(
+    pub(crate) fn open_message(
         &mut self,
         record: u128,
     ) -> Result<Box<dyn std::io::Read + Send + '_>> {
@@ -219,9 +176,9 @@ impl Book {
 
 /// A page of what lies in a directory.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub(super) rows: Vec<(String, Marks)>,
-    pub(super) more: bool,
+pub(crate) struct Rows {
+    pub(crate) rows: Vec<(String, Marks)>,
+    pub(crate) more: bool,
 }
 
 /// A text that is in front of this one, and behind almost every other that is in front of it.
@@ -235,46 +192,11 @@ fn just_before(name: &str) -> String {
     before
 }
 
-/// Where a message lies, as the store names it.
-pub(super) fn spot(dir: &Dir, base: &[u8]) -> Spot {
-    Spot { dir: dir.text(), name: names::escape(base) }
-}
-
-/// Each flag of a Maildir and the mark that it is.
-const MARKS: [(Flags, Marks); 6] = [
-    (Flags::DRAFT, Marks::DRAFT),
-    (Flags::FLAGGED, Marks::FLAGGED),
-    (Flags::FORWARDED, Marks::FORWARDED),
-    (Flags::ANSWERED, Marks::ANSWERED),
-    (Flags::READ, Marks::READ),
-    (Flags::TRASHED, Marks::DELETED),
-];
-
-pub(super) fn marks(flags: Flags) -> Marks {
-    let set = MARKS.into_iter().filter(|(flag, _)| flags.contains(*flag));
-    Marks(set.fold(0, |all, (_, mark)| all | mark.0))
-}
-
-pub(super) fn flags(marks: Marks) -> Flags {
-    let set = MARKS.into_iter().filter(|(_, mark)| marks.contains(*mark));
-    set.fold(Flags::NONE, |all, (flag, _)| all.with(flag))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn flags_are_marks() {
-        for bits in 0..64 {
-            assert_eq!(flags(marks(Flags::from_bits(bits))), Flags::from_bits(bits));
-            assert_eq!(marks(flags(Marks(bits.into()))), Marks(bits.into()));
-        }
-        assert_eq!(marks(Flags::TRASHED), Marks::DELETED);
-        assert_eq!(marks(Flags::READ.with(Flags::ANSWERED)).0, Marks::READ.0 | Marks::ANSWERED.0);
-    }
 
     proptest! {
         #[test]

@@ -1,6 +1,6 @@
-//! One thread for one Maildir in one store, however many sessions show it.
+//! One thread for one mailbox in one store, however many sessions show it.
 //!
-//! A session's mailbox joins the desk of its Maildir when it is first to watch. The thread watches as long as one of them is to watch, and
+//! A session's mailbox joins the desk of its Maildir or account when it is first to watch. The thread watches as long as one of them is to watch, and
 //! ends when the last has left: what it writes into the store is told to all sessions of that store.
 
 use std::collections::BTreeMap;
@@ -10,25 +10,38 @@ use std::thread;
 use sundown_core::provider::{Mirror, ProviderError};
 use sundown_protocol::Code;
 
-use super::worker::{Orders, Settings, Worker};
+use super::orders::Orders;
 use crate::{MailboxSupport, Reply, Result, StoreReader};
 
-/// The desks of a broker.
-#[derive(Default)]
-pub struct Desks(Mutex<Vec<(Settings, u32, Weak<Desk>)>>);
+/// The desks of a broker for mailboxes with such settings.
+pub(crate) struct Desks<S>(Mutex<Vec<(S, u32, Weak<Desk>)>>);
 
-impl Desks {
-    /// The desk of a Maildir in a store. The first to ask has it made.
-    pub(super) fn join(
+impl<S> Default for Desks<S> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// What the thread of a desk does: it works until its orders end.
+pub(crate) trait Work: Clone + PartialEq + Send + 'static {
+    /// The name of the thread.
+    const THREAD: &'static str;
+
+    /// Works for the mailbox with these settings.
+    fn work(self, support: Arc<dyn MailboxSupport>, orders: Arc<Orders>);
+}
+
+impl<S: Work> Desks<S> {
+    /// The desk of a mailbox in a store. The first to ask has it made.
+    pub(crate) fn join(
         &self,
-        settings: &Settings,
+        settings: &S,
         store: u32,
         support: &Arc<dyn MailboxSupport>,
     ) -> Result<Seat> {
         let mut desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         desks.retain(|(_, _, desk)| desk.strong_count() > 0);
-        let is_it =
-            |(of, number, _): &&(Settings, u32, Weak<Desk>)| of == settings && *number == store;
+        let is_it = |(of, number, _): &&(S, u32, Weak<Desk>)| of == settings && *number == store;
         let known = desks.iter().find(is_it).and_then(|(_, _, desk)| desk.upgrade());
         if let Some(seat) = known.and_then(|desk| desk.seat(support)) {
             return Ok(seat);
@@ -42,8 +55,8 @@ impl Desks {
     }
 }
 
-/// A Maildir that sessions of one store show.
-pub(super) struct Desk {
+/// A mailbox that sessions of one store show.
+pub(crate) struct Desk {
     store: u32,
     orders: Arc<Orders>,
     members: Arc<Mutex<Members>>,
@@ -111,11 +124,11 @@ impl Desk {
         Self { store, orders: Arc::default(), members: Arc::default() }
     }
 
-    fn begin(&self, settings: &Settings) -> Result<()> {
+    fn begin<S: Work>(&self, settings: &S) -> Result<()> {
         let support: Arc<dyn MailboxSupport> = Arc::new(ByMembers(Arc::clone(&self.members)));
         let (settings, orders) = (settings.clone(), Arc::clone(&self.orders));
-        let worker = Worker { settings, support, orders, home: None };
-        let begun = thread::Builder::new().name("maildir".into()).spawn(move || worker.run());
+        let work = move || settings.work(support, orders);
+        let begun = thread::Builder::new().name(S::THREAD.into()).spawn(work);
         begun.map(drop).map_err(|error| {
             let text = format!("the mailbox's thread cannot be started ({error})");
             ProviderError::new(Code::E_NOT_ENOUGH_MEMORY, text)
@@ -136,18 +149,18 @@ impl Desk {
 }
 
 /// A session's mailbox at a desk. It leaves when this is dropped.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     id: u64,
     desk: Arc<Desk>,
 }
 
 impl Seat {
-    pub(super) fn is_of(&self, store: u32) -> bool {
+    pub(crate) fn is_of(&self, store: u32) -> bool {
         self.desk.store == store
     }
 
     /// Has the thread watch, if it does not yet. A mailbox that joins others hears what was said last.
-    pub(super) fn watch(&self) {
+    pub(crate) fn watch(&self) {
         let mut members = lock(&self.desk.members);
         let before = members.watch();
         let said = members.said.clone();
@@ -161,7 +174,7 @@ impl Seat {
     }
 
     /// The thread rests when nobody wants it to watch.
-    pub(super) fn rest(&self) {
+    pub(crate) fn rest(&self) {
         let mut members = lock(&self.desk.members);
         let before = members.watch();
         if let Some(member) = members.all.get_mut(&self.id) {
@@ -174,11 +187,11 @@ impl Seat {
         }
     }
 
-    pub(super) fn changed(&self, reply: Reply<()>) {
+    pub(crate) fn changed(&self, reply: Reply<()>) {
         self.desk.orders.changed(reply);
     }
 
-    pub(super) fn look(&self, reply: Reply<()>) {
+    pub(crate) fn look(&self, reply: Reply<()>) {
         self.desk.orders.look(reply);
     }
 }

@@ -1,0 +1,18 @@
+//! What every mailbox has, whatever it mirrors: a thread that many sessions share, the orders it is given, and the store's side of it.
+//!
+//! | … | file |
+//! |---|---|
+//! | one thread for many sessions | `desk.rs` |
+//! | what other threads ask it for | `orders.rs` |
+//! | why its work ends | `halt.rs` |
+//! | the store's pages and slices | `book.rs` |
+
+mod book;
+mod desk;
+mod halt;
+mod orders;
+
+pub(crate) use book::Book;
+pub(crate) use desk::{Desks, Seat, Work};
+pub(crate) use halt::{Halt, Standing};
+pub(crate) use orders::{Leave, Order, Orders, Waiting, Waker, answer};

@@ -1,0 +1,244 @@
+//! What other threads ask a mailbox's thread for.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use super::halt::Halt;
+use crate::Reply;
+
+/// Those who wait for an answer.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// For pending changes to be carried out.
+    pub(crate) changed: Vec<Reply<()>>,
+    /// For a look at everything.
+    pub(crate) looks: Vec<Reply<()>>,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.looks.is_empty()
+    }
+
+    /// Takes over those who came later.
+    pub(crate) fn take(&mut self, later: &mut Self) {
+        self.changed.append(&mut later.changed);
+        self.looks.append(&mut later.looks);
+    }
+
+    pub(crate) fn answer(&mut self, told: &Result<(), ProviderError>) {
+        answer(&mut self.changed, told);
+        answer(&mut self.looks, told);
+    }
+}
+
+/// Answers everybody.
+pub(crate) fn answer(replies: &mut Vec<Reply<()>>, told: &Result<(), ProviderError>) {
+    for reply in replies.drain(..) {
+        reply.send(told.clone());
+    }
+}
+
+/// What the thread is asked for.
+#[derive(Default)]
+struct Asked {
+    /// The store to mirror into, while the mailbox is to watch.
+    watch: Option<u32>,
+    /// The store that was mirrored into last.
+    store: Option<u32>,
+    end: bool,
+    waiting: Waiting,
+    /// Ends the wait for changes of the Maildir.
+    waker: Option<Waker>,
+}
+
+/// What other threads ask a mailbox's thread for. Nobody waits for that thread.
+#[derive(Default)]
+pub(crate) struct Orders {
+    asked: Mutex<Asked>,
+    news: Condvar,
+    /// Another number ends what the thread is doing.
+    epoch: Arc<AtomicU64>,
+}
+
+impl Orders {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, asked: &Asked) {
+        self.news.notify_all();
+        if let Some(waker) = &asked.waker {
+            waker.wake();
+        }
+    }
+
+    /// Has the thread watch, and mirror into that store.
+    pub(crate) fn watch(&self, store: u32) {
+        let mut asked = self.lock();
+        (asked.watch, asked.store) = (Some(store), Some(store));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.tell(&asked);
+    }
+
+    /// Ends the watch. What was pending before is still carried out.
+    pub(crate) fn rest(&self) {
+        let mut looks = {
+            let mut asked = self.lock();
+            asked.watch = None;
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.tell(&asked);
+            std::mem::take(&mut asked.waiting.looks)
+        };
+        answer(&mut looks, &Ok(()));
+    }
+
+    /// Ends the thread.
+    pub(crate) fn end(&self) {
+        let mut waiting = {
+            let mut asked = self.lock();
+            (asked.watch, asked.end) = (None, true);
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.tell(&asked);
+            std::mem::take(&mut asked.waiting)
+        };
+        // What is pending stays in the store: it cannot be carried out now.
+        waiting.answer(&Ok(()));
+    }
+
+    /// Has pending changes carried out.
+    pub(crate) fn changed(&self, reply: Reply<()>) {
+        let mut asked = self.lock();
+        // A mailbox that has never watched has nothing that could be pending.
+        if asked.end || asked.store.is_none() {
+            drop(asked);
+            return reply.send(Ok(()));
+        }
+        asked.waiting.changed.push(reply);
+        self.tell(&asked);
+    }
+
+    /// Has everything looked at.
+    pub(crate) fn look(&self, reply: Reply<()>) {
+        let mut asked = self.lock();
+        if asked.end {
+            let text = "the mailbox is logged off";
+            drop(asked);
+            return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
+        }
+        asked.waiting.looks.push(reply);
+        self.tell(&asked);
+    }
+
+    /// Takes over those who wait for what the thread does next.
+    pub(crate) fn take_waiting(&self, held: &mut Waiting) {
+        held.take(&mut self.lock().waiting);
+    }
+
+    /// Leaves those who wait to what the mailbox does next.
+    pub(crate) fn put_back(&self, mut held: Waiting) {
+        let mut asked = self.lock();
+        if !asked.end {
+            return asked.waiting.take(&mut held);
+        }
+        drop(asked);
+        held.answer(&Ok(()));
+    }
+
+    /// What ends the wait of the thread from now on; nothing if it does not wait for anything else.
+    pub(crate) fn wake_by(&self, waker: Option<Waker>) {
+        self.lock().waker = waker;
+    }
+
+    /// Waits for something to do: a store to mirror into, or a look while the mailbox rests. Nothing when it ends.
+    pub(crate) fn next(&self) -> Option<Order> {
+        let mut asked = self.lock();
+        loop {
+            if asked.end {
+                return None;
+            }
+            let leave = Leave::of(&self.epoch);
+            if let Some(store) = asked.watch {
+                return Some(Order::Watch(store, leave));
+            }
+            if let Some(store) = asked.store
+                && !asked.waiting.changed.is_empty()
+            {
+                let changed = std::mem::take(&mut asked.waiting.changed);
+                return Some(Order::CarryOut(store, leave, changed));
+            }
+            if !asked.waiting.looks.is_empty() {
+                return Some(Order::Look(std::mem::take(&mut asked.waiting.looks)));
+            }
+            asked = self.news.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for the time of another try, or until somebody asks for something.
+    pub(crate) fn pause(&self, time: Duration, leave: &Leave) {
+        let asked = self.lock();
+        let is_quiet = |asked: &mut Asked| leave.go_on().is_ok() && asked.waiting.is_empty();
+        let _ = self.news.wait_timeout_while(asked, time, is_quiet);
+    }
+}
+
+/// What a thread does next.
+pub(crate) enum Order {
+    Watch(u32, Leave),
+    /// While the mailbox rests.
+    CarryOut(u32, Leave, Vec<Reply<()>>),
+    /// While the mailbox rests.
+    Look(Vec<Reply<()>>),
+}
+
+/// Says whether work is to go on. It ends when the number is another one than at the beginning.
+#[derive(Debug, Clone)]
+pub(crate) struct Leave {
+    epoch: Arc<AtomicU64>,
+    begun: u64,
+}
+
+impl Leave {
+    pub(crate) fn of(epoch: &Arc<AtomicU64>) -> Self {
+        Self { epoch: Arc::clone(epoch), begun: epoch.load(Ordering::SeqCst) }
+    }
+
+    pub(crate) fn go_on(&self) -> std::result::Result<(), Halt> {
+        if self.epoch.load(Ordering::SeqCst) == self.begun { Ok(()) } else { Err(Halt::Told) }
+    }
+}
+
+/// Ends a wait from another thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Self> {
+        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(made)))
+    }
+
+    /// Ends the present wait at once, or else the next one.
+    pub(crate) fn wake(&self) {
+        // It fails only if it was woken so often that the wait ends anyway.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+
+    /// Whether it was woken since the last time.
+    pub(crate) fn was_woken(&self) -> bool {
+        rustix::io::read(&*self.0, &mut [0; 8]).is_ok()
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
