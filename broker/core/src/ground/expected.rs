@@ -102,6 +102,15 @@ pub enum Expected {
         /// The most rows.
         limit: u32,
     },
+    /// `Cursor`.
+    Cursor,
+    /// `Fetches`: at most this many rows, and a cursor that moves forward.
+    Fetches {
+        /// The cursor before.
+        after: u64,
+        /// The most rows.
+        limit: u32,
+    },
     /// `Updated`, with no other notification than this.
     Updated {
         /// The record of the notification, if there is to be one.
@@ -275,6 +284,8 @@ impl StoreRead {
             Self::Directories { limit, .. } => Expected::Directories { limit },
             Self::ChangedFolders { limit, .. } => Expected::ChangedFolders { limit },
             Self::Pending { after, limit, .. } => Expected::Pending { after, limit },
+            Self::Cursor { .. } => Expected::Cursor,
+            Self::Fetches { after, limit, .. } => Expected::Fetches { after, limit },
             Self::Find { .. } => Expected::Found,
             Self::Piece { offset, limit, .. } => Expected::Piece { offset, limit },
             Self::Setting { .. } => Expected::Setting,
@@ -414,6 +425,14 @@ impl Expected {
             }
             Self::Pending { after, limit } => {
                 let Is::Pending { rows, next } = answer else { return kind() };
+                a_page(rows.len(), (after, limit), *next)
+            }
+            Self::Cursor => {
+                let Is::Cursor(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Fetches { after, limit } => {
+                let Is::Fetches { rows, next } = answer else { return kind() };
                 a_page(rows.len(), (after, limit), *next)
             }
             Self::Updated { notice: wanted, forwarded } => {

@@ -153,6 +153,8 @@ pub enum Scope {
     /// A transport's server as a whole: it cannot be reached, or it refuses to talk before it has heard of a message. Any other
     /// message would be told the same, so none is tried until the transport was asked whether it works.
     Server,
+    /// A message whose bytes are at a server, and not in the store yet: its mailbox can fetch them.
+    Elsewhere,
     /// The store's disk: a write failed, and it is unknown what was written. The store accepts no more writes until it is opened
     /// again; `status` says so.
     Disk,
@@ -188,6 +190,12 @@ impl ProviderError {
     #[must_use]
     pub fn of_server(self) -> Self {
         Self { scope: Scope::Server, ..self }
+    }
+
+    /// Marks the error as one of a message whose bytes are not here.
+    #[must_use]
+    pub fn of_other_bytes(self) -> Self {
+        Self { scope: Scope::Elsewhere, ..self }
     }
 
     /// Marks the error as one of a store that accepts no more writes because its disk has failed.
@@ -389,6 +397,15 @@ pub enum ProviderAnswer {
         /// The cursor to go on.
         next: Option<u64>,
     },
+    /// To a question how far a directory of an account is mirrored; nothing if it is not yet.
+    Cursor(Option<Cursor>),
+    /// To a question for messages of an account whose bytes are to be fetched.
+    Fetches {
+        /// Where they are, and their sizes as the server says.
+        rows: Vec<(Spot, u64)>,
+        /// The cursor to go on.
+        next: Option<u64>,
+    },
     /// To a setting: its value before a removal or after a change.
     Setting(Option<String>),
     /// To a folder's list.
@@ -478,6 +495,8 @@ impl ProviderAnswer {
             Self::Directories { .. } => "Directories",
             Self::ChangedFolders(_) => "ChangedFolders",
             Self::Pending { .. } => "Pending",
+            Self::Cursor(_) => "Cursor",
+            Self::Fetches { .. } => "Fetches",
             Self::Setting(_) => "Setting",
             Self::Messages { .. } => "Messages",
             Self::Found { .. } => "Found",
@@ -819,6 +838,22 @@ pub enum StoreRead {
         /// The most rows.
         limit: u32,
     },
+    /// How far a directory of an account is mirrored.
+    Cursor {
+        /// The account.
+        mailbox: PathBuf,
+        /// The directory.
+        dir: String,
+    },
+    /// Messages of an account whose bytes are to be fetched.
+    Fetches {
+        /// The account.
+        mailbox: PathBuf,
+        /// Zero, or the cursor of the last answer.
+        after: u64,
+        /// The most rows.
+        limit: u32,
+    },
     /// Whether a message exists.
     Find {
         /// Its record.
@@ -876,6 +911,8 @@ impl StoreRead {
             Self::Directories { .. } => "GetDirectories",
             Self::ChangedFolders { .. } => "GetChangedFolders",
             Self::Pending { .. } => "GetPending",
+            Self::Cursor { .. } => "GetCursor",
+            Self::Fetches { .. } => "GetFetches",
             Self::Find { .. } => "OpenEntry",
             Self::Piece { .. } => "OpenProperty",
             Self::Setting { .. } => "GetProps",
@@ -1358,6 +1395,41 @@ pub enum MirrorChange {
     },
     /// The mailbox was looked at as a whole. What comes later is new.
     Passed,
+    /// The mailbox is an account at a server: the store keeps the bytes of its messages, which are fetched for that.
+    Account {
+        /// Whether what is sent from here is to be appended to its folder of sent messages. Other servers file it themselves.
+        append_sent: bool,
+    },
+    /// How far a directory of an account is mirrored. It holds for everything that is said in the same slice, and before.
+    Cursor {
+        /// The directory.
+        dir: String,
+        /// How far.
+        cursor: Cursor,
+    },
+    /// The bytes of a message of an account are to be fetched.
+    Fetch {
+        /// Where it is.
+        spot: Spot,
+    },
+    /// A piece of the bytes of a message of an account. They come from front to back, and the store has them with the last piece.
+    Bytes {
+        /// Where it is.
+        spot: Spot,
+        /// Whether this is the first piece: what has come before is forgotten.
+        first: bool,
+        /// The piece.
+        bytes: Vec<u8>,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// What tells this message from others, wherever it lies.
+    Traced {
+        /// Where it is.
+        spot: Spot,
+        /// See [`MessageFacts::trace`].
+        trace: u128,
+    },
     /// A message lies here. A store that knows it takes this as its present flags.
     Found {
         /// Where.
@@ -1428,6 +1500,22 @@ pub struct MessageFacts {
     pub from: String,
     /// Who it is to.
     pub to: String,
+    /// What tells the message from others of an account, wherever it lies: a message that vanished, or whose directory was numbered
+    /// anew, is the one that is found with the same trace.
+    pub trace: Option<u128>,
+}
+
+/// How far a directory of an account is mirrored, as its server numbers the messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The validity of the numbers (`UIDVALIDITY`): with another one, every number is that of another message.
+    pub validity: u32,
+    /// The number behind all that were seen (`UIDNEXT`).
+    pub next: u32,
+    /// The first mirror takes the newest messages first: those with a lower number are still to be taken.
+    pub low: u32,
+    /// The state of the flags that was seen (`HIGHESTMODSEQ`); zero if the server has none.
+    pub modseq: u64,
 }
 
 /// How a message will be that a mailbox is about to move, to mark or to file.
@@ -1437,6 +1525,8 @@ pub struct Heading {
     pub dir: String,
     /// The marks that it will have.
     pub marks: Marks,
+    /// In an account, the name that the next message of the directory was going to have: a name before it is another message's.
+    pub beyond: Option<String>,
 }
 
 /// A change that a mailbox does not have yet.

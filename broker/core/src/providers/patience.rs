@@ -39,7 +39,9 @@ impl Patience {
                 | StoreRead::Mirrored { .. }
                 | StoreRead::Directories { .. }
                 | StoreRead::ChangedFolders { .. }
-                | StoreRead::Pending { .. },
+                | StoreRead::Pending { .. }
+                | StoreRead::Cursor { .. }
+                | StoreRead::Fetches { .. },
             )
             | ProviderCall::Mailbox(MailboxCall::Validate)
             | ProviderCall::Address(

@@ -406,6 +406,10 @@ impl Store {
             StoreRead::Pending { after, limit, .. } => {
                 Ok(self.what_is_pending(after, limit as usize))
             }
+            StoreRead::Cursor { .. } => Ok(ProviderAnswer::Cursor(None)),
+            StoreRead::Fetches { .. } => {
+                Ok(ProviderAnswer::Fetches { rows: Vec::new(), next: None })
+            }
             StoreRead::Find { record } => match self.messages.get(&record) {
                 Some(message) => Ok(ProviderAnswer::Found {
                     folder: message.folder,
@@ -728,6 +732,11 @@ impl Store {
             }
             MirrorChange::FolderKept { .. }
             | MirrorChange::Passed
+            | MirrorChange::Account { .. }
+            | MirrorChange::Cursor { .. }
+            | MirrorChange::Fetch { .. }
+            | MirrorChange::Bytes { .. }
+            | MirrorChange::Traced { .. }
             | MirrorChange::Leaves { .. } => None,
             MirrorChange::Found { spot, marks, news, facts } => {
                 let folder = self.dirs.get(&spot.dir).copied().unwrap_or(Folder::INBOX);
@@ -1101,6 +1110,8 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             StoreRead::Pending { .. } => 47,
             StoreRead::Directories { .. } => 52,
             StoreRead::ChangedFolders { .. } => 53,
+            StoreRead::Cursor { .. } => 54,
+            StoreRead::Fetches { .. } => 55,
         },
         ProviderCall::Mailbox(call) => match call {
             MailboxCall::Watch { .. } => 48,
@@ -1125,4 +1136,4 @@ pub(super) fn which(call: &ProviderCall) -> usize {
 }
 
 /// How many kinds of calls there are.
-pub(super) const CALLS: usize = 54;
+pub(super) const CALLS: usize = 56;

@@ -215,6 +215,10 @@ fn changed_folder() -> ChangedFolder {
     ChangedFolder { dir: ".work".into(), wanted: None }
 }
 
+fn spot() -> crate::provider::Spot {
+    crate::provider::Spot { dir: String::new(), name: "1".into() }
+}
+
 fn pending() -> Pending {
     let (seen, heading) = (Marks(0), None);
     Pending { record: 7, spot: None, seen, heading, wanted: None, size: 1, received: 0 }
@@ -291,6 +295,8 @@ fn answers() -> Vec<Bend> {
         },
         |_, _| ProviderAnswer::ChangedFolders(vec![changed_folder()]),
         |_, _| ProviderAnswer::Untouched,
+        |_, _| ProviderAnswer::Cursor(None),
+        |_, _| ProviderAnswer::Fetches { rows: vec![(spot(), 1)], next: None },
     ]
 }
 
@@ -330,6 +336,8 @@ fn place(answer: &ProviderAnswer) -> usize {
         ProviderAnswer::Directories { .. } => 30,
         ProviderAnswer::ChangedFolders(_) => 31,
         ProviderAnswer::Untouched => 32,
+        ProviderAnswer::Cursor(_) => 33,
+        ProviderAnswer::Fetches { .. } => 34,
     }
 }
 
@@ -1211,11 +1219,11 @@ fn acts(world: &mut World, lie: &Lie) {
 fn nothing_is_left_out() {
     let told: Vec<_> =
         answers().iter().map(|a| place(&a(&ProviderCall::Logon, ProviderAnswer::Done))).collect();
-    assert_eq!(told, (0..=32).collect::<Vec<_>>());
+    assert_eq!(told, (0..=34).collect::<Vec<_>>());
     let mut calls: Vec<_> = scenes().iter().map(|scene| which(&scene.call)).collect();
     calls.sort_unstable();
     calls.dedup();
-    let of_mailboxes = [41, 46, 47, 52, 53];
+    let of_mailboxes = [41, 46, 47, 52, 53, 54, 55];
     let brokers = (0..CALLS).filter(|call| !of_mailboxes.contains(call));
     assert_eq!(calls, brokers.collect::<Vec<_>>());
 }
@@ -1228,6 +1236,8 @@ fn what_a_mailbox_is_answered_is_checked() {
     let pending_read = StoreRead::Pending { mailbox: mailbox.clone(), after: 3, limit: 1 };
     let directories = StoreRead::Directories { mailbox: mailbox.clone(), after: None, limit: 1 };
     let refolded = StoreRead::ChangedFolders { mailbox: mailbox.clone(), limit: 1 };
+    let cursor = StoreRead::Cursor { mailbox: mailbox.clone(), dir: String::new() };
+    let fetches_read = StoreRead::Fetches { mailbox: mailbox.clone(), after: 3, limit: 1 };
     let mirror = StoreWrite::Mirror(Box::new(Mirror { mailbox, changes: Vec::new() }));
     let calls = [
         mirrored.expects(),
@@ -1235,8 +1245,11 @@ fn what_a_mailbox_is_answered_is_checked() {
         mirror.expects(),
         directories.expects(),
         refolded.expects(),
+        cursor.expects(),
+        fetches_read.expects(),
     ];
-    let right = ["Spots", "Pending", "Mirrored", "Directories", "ChangedFolders"];
+    let right =
+        ["Spots", "Pending", "Mirrored", "Directories", "ChangedFolders", "Cursor", "Fetches"];
     for (expected, right) in calls.into_iter().zip(right) {
         for answer in answers() {
             let said = answer(&ProviderCall::Logon, ProviderAnswer::Done);
@@ -1266,6 +1279,12 @@ fn what_a_mailbox_is_answered_is_checked() {
     };
     assert!(changes(1, Some(4)).is_ok() && changes(2, None).is_err());
     assert!(changes(1, Some(3)).is_err(), "a cursor that stays");
+    let fetches = |count, next| {
+        let rows = vec![(spot(), 1); count];
+        fetches_read.expects().check(&ProviderAnswer::Fetches { rows, next }, Known::default())
+    };
+    assert!(fetches(1, Some(4)).is_ok() && fetches(2, None).is_err());
+    assert!(fetches(1, Some(3)).is_err(), "a cursor that stays");
 }
 
 /// SEED-9, design §3.17: each call, answered with each answer to another one.

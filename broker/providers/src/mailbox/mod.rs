@@ -6,11 +6,13 @@
 //! | what other threads ask it for | `orders.rs` |
 //! | why its work ends | `halt.rs` |
 //! | the store's pages and slices | `book.rs` |
+//! | modified UTF-7 | `utf7.rs` |
 
 mod book;
 mod desk;
 mod halt;
 mod orders;
+pub(crate) mod utf7;
 
 pub(crate) use book::Book;
 pub(crate) use desk::{Desks, Seat, Work};

@@ -15,7 +15,6 @@
 //! | which folders are shown, and what the store knows of them | `shelf.rs` |
 //! | its messages and flags as the store names them | `marks.rs` |
 //! | what a file's name says, flags; names that are no text | `names.rs` |
-//! | modified UTF-7 | `utf7.rs` |
 //! | folders, what they are called, what they are for; opening them so that nothing leads out of the Maildir | `folders.rs` |
 //! | making, renaming and removing folders | `tree.rs` |
 //! | reading a folder, with 16 bytes for each message | `scan.rs` |
@@ -35,7 +34,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod utf7;
+
 mod watch;
 mod worker;
 

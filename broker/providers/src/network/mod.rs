@@ -2,6 +2,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
+//! | `keys` | what a profile says about a server |
 //! | `connect` | from a host's name to a TCP connection, by a proxy or not |
 //! | `wire` | a socket on which nothing lasts for ever, protected or not |
 //! | `tls`, `trust`, `distrust` | which certificates are trusted, and in words why one is not |
@@ -12,6 +13,7 @@
 mod command;
 pub(crate) mod connect;
 mod distrust;
+pub(crate) mod keys;
 pub(crate) mod mechanism;
 pub(crate) mod sasl;
 pub(crate) mod scram;

@@ -10,8 +10,8 @@ use sundown_protocol::Code;
 
 use super::answer::{Answer, Meaning};
 use super::connection::Connection;
-use super::settings::Login;
 use crate::Result;
+use crate::network::keys::Login;
 use crate::network::mechanism::Mechanism;
 use crate::network::sasl::{Talk, distrusted, line};
 use crate::network::scram::Wrong;

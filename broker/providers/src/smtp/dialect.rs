@@ -6,7 +6,7 @@
 use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use sundown_core::provider::Outcome;
 
-use super::settings::Security;
+use crate::network::keys::Security;
 
 /// The port that servers commonly listen at for LMTP. 25 is for SMTP alone.
 const LMTP_PORT: u16 = 24;

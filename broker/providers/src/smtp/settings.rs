@@ -4,21 +4,19 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use sundown_core::address::Pattern;
-use sundown_core::provider::{ProviderError, ProviderSpec};
-use sundown_protocol::Code;
+use sundown_core::provider::ProviderSpec;
 
 use super::author::{Authors, Rewrite};
 use super::dialect::Dialect;
 use super::rate::Rate;
 use crate::Result;
-use crate::network::connect::{Proxy, Way};
+use crate::network::connect::Way;
+use crate::network::keys::{Keys, Login, Security, checked, is_loopback, wrong};
 use crate::network::mechanism::Mechanism;
-use crate::network::secret::Source;
-use crate::network::tls::{Certificates, Proof};
+use crate::network::tls::Certificates;
 
 /// Connections of one destination at once. Submission servers commonly allow ten for each user; others of the same user
 /// want theirs.
@@ -27,17 +25,11 @@ const CONNECTIONS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it may take until a server can be talked to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest time that anything is waited for.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Recipients of one message. RFC 5321 makes every server take so many.
 const MAX_RECIPIENTS: usize = 100;
 
 /// What `plaintext` must say, so that it is not said by chance.
 const PLAINTEXT: &str = "i-understand";
-
-/// The keys that say where a password is.
-const SOURCES: [&str; 4] =
-    ["password_command", "password_file", "password_credential", "password_env"];
 
 /// What a profile says to an SMTP transport.
 #[derive(Debug, Clone)]
@@ -72,30 +64,6 @@ pub(super) struct Settings {
     pub(super) authors: Authors,
     /// Most recipients in so much time.
     pub(super) rate: Option<Rate>,
-}
-
-/// How the way to a server is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Security {
-    /// It begins in the open and must become TLS before anything that matters.
-    StartTls,
-    /// TLS from the first byte.
-    Tls,
-    /// It becomes TLS if the server offers that, and nobody looks at its certificate. No password goes there.
-    Opportunistic,
-    /// Not at all: for a server on this host, or where the profile says that it is meant so and no password goes there.
-    None,
-}
-
-/// Who a server is told we are.
-#[derive(Debug, Clone)]
-pub(super) struct Login {
-    /// The name.
-    pub(super) username: String,
-    /// Where its secret comes from.
-    pub(super) source: Source,
-    /// How it is proved; `None` takes the best of what the server offers.
-    pub(super) mechanism: Option<Mechanism>,
 }
 
 impl Settings {
@@ -176,9 +144,6 @@ impl Settings {
     }
 }
 
-/// The keys of a section.
-struct Keys<'a>(&'a [(String, String)]);
-
 impl<'a> Keys<'a> {
     /// All but the place.
     fn common(&self, dialect: Dialect, security: Security) -> Result<Settings> {
@@ -201,46 +166,12 @@ impl<'a> Keys<'a> {
         })
     }
 
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
-    }
-
-    fn number<N: FromStr>(&self, key: &str) -> Result<Option<N>> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| wrong(key, &format!("is {text:?}, which is no such number")))
-        };
-        self.get(key).map(parse).transpose()
-    }
-
-    fn positive(&self, key: &str) -> Result<Option<usize>> {
-        match self.number(key)? {
-            Some(0) => Err(wrong(key, "is 0; it must be at least 1")),
-            number => Ok(number),
-        }
-    }
-
     fn rate(&self) -> Result<Option<Rate>> {
         let parse = |text: &str| {
             let why = format!("is {text:?}; it must be like \"100/h\"");
             text.parse().map_err(|()| wrong("rate", &why))
         };
         self.get("rate").map(parse).transpose()
-    }
-
-    fn port(&self) -> Result<Option<u16>> {
-        match self.number("port")? {
-            Some(0) => Err(wrong("port", "is 0; nothing listens there")),
-            port => Ok(port),
-        }
-    }
-
-    /// Durations come as whole milliseconds.
-    fn duration(&self, key: &str) -> Result<Option<Duration>> {
-        let duration = self.positive(key)?.map(|n| Duration::from_millis(n as u64));
-        match duration {
-            Some(long) if long > LONGEST => Err(wrong(key, "is longer than a day")),
-            duration => Ok(duration),
-        }
     }
 
     fn security(&self, host: &str, dialect: Dialect) -> Result<Security> {
@@ -289,20 +220,6 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    fn way(&self) -> Result<Way> {
-        let proxy = |text| {
-            let why = format!("is {text:?}; it must be socks5://HOST:PORT");
-            Proxy::parse(text).ok_or_else(|| wrong("proxy", &why))
-        };
-        let proxy = self.get("proxy").map(proxy).transpose()?;
-        let source = |text: &str| {
-            text.parse()
-                .map_err(|_| wrong("source_address", &format!("is {text:?}, no IP address")))
-        };
-        let source = self.get("source_address").map(source).transpose()?;
-        Ok(Way { proxy, source })
-    }
-
     fn authors(&self) -> Result<Authors> {
         let Some(word) = self.get("rewrite_from") else { return Ok(Authors::as_they_are()) };
         let rewrite = Rewrite::parse(word).ok_or_else(|| {
@@ -319,99 +236,15 @@ impl<'a> Keys<'a> {
         let host = self.get("mail_host").unwrap_or_default();
         Ok(Authors::new(rewrite, identity, senders, (host, self.get("mail_domain"))))
     }
-
-    fn certificates(&self) -> Result<Certificates> {
-        let fingerprint = self.get("tls_fingerprint").map(|text| {
-            text.parse()
-                .map_err(|_| wrong("tls_fingerprint", "is not the SHA-256 of a certificate"))
-        });
-        let path = |key| self.get(key).map(PathBuf::from);
-        let wanted = match self.get("security") {
-            Some("opportunistic") => Proof::None,
-            _ => Proof::Certificate,
-        };
-        let client = match (path("tls_certificate"), path("tls_key")) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => return Err(wrong("tls_certificate", "is there, and no tls_key")),
-            (None, Some(_)) => return Err(wrong("tls_key", "is there, and no tls_certificate")),
-        };
-        Ok(Certificates {
-            wanted,
-            ca_file: path("ca_file"),
-            fingerprint: fingerprint.transpose()?,
-            client,
-        })
-    }
-
-    fn login(&self) -> Result<Option<Login>> {
-        let (source, mechanism) = (self.source()?, self.mechanism()?);
-        match (self.get("username"), source) {
-            (Some(username), Some(source)) => {
-                if username.is_empty() || username.contains(|c: char| c.is_control()) {
-                    return Err(wrong("username", "is empty or has a control character"));
-                }
-                Ok(Some(Login { username: username.to_owned(), source, mechanism }))
-            }
-            (Some(_), None) => Err(wrong(
-                "username",
-                "is there, and none of password_command, password_file, password_credential and \
-                 password_env",
-            )),
-            (None, Some(_)) => Err(wrong("username", "is missing; there is a password for it")),
-            (None, None) if mechanism.is_some() => {
-                Err(wrong("auth", "is there, and no username and password"))
-            }
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn source(&self) -> Result<Option<Source>> {
-        let mut found = SOURCES.iter().filter_map(|key| self.get(key).map(|value| (*key, value)));
-        let Some((first, value)) = found.next() else { return Ok(None) };
-        if let Some((second, _)) = found.next() {
-            return Err(wrong(second, &format!("is there beside {first}; keep one")));
-        }
-        Ok(Some(match first {
-            "password_command" => Source::Command(value.to_owned()),
-            "password_file" => Source::File(value.into()),
-            "password_credential" => Source::Credential(value.to_owned()),
-            _ => Source::Environment(value.to_owned()),
-        }))
-    }
-
-    fn mechanism(&self) -> Result<Option<Mechanism>> {
-        let Some(word) = self.get("auth") else { return Ok(None) };
-        let known = Mechanism::ALL.into_iter().find(|one| one.name().to_ascii_lowercase() == word);
-        known.map(Some).ok_or_else(|| {
-            let names = Mechanism::ALL.map(|one| one.name().to_ascii_lowercase());
-            wrong("auth", &format!("is {word:?}; it must be one of {}", names.join(", ")))
-        })
-    }
-}
-
-/// A name that goes into a command as it stands.
-fn checked(key: &str, name: &str) -> Result<String> {
-    let bad = |c: char| c.is_control() || c.is_whitespace() || "<>/@".contains(c);
-    if name.is_empty() || name.contains(bad) {
-        return Err(wrong(key, &format!("is {name:?}, which is not the name of a host")));
-    }
-    Ok(name.to_owned())
-}
-
-fn is_loopback(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    name.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-}
-
-fn wrong(key: &str, why: &str) -> ProviderError {
-    ProviderError::new(Code::E_UNCONFIGURED, format!("{key} {why}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use sundown_protocol::Code;
+
     use super::*;
+    use crate::network::secret::Source;
+    use crate::network::tls::Proof;
 
     fn parse(options: &[(&str, &str)]) -> Result<Settings> {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());

@@ -320,7 +320,7 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     };
     let sql = "SELECT message.seq, record, spot.dir, spot.name, message.folder, size, received,
                    flags, folder.dir, folder.mailbox, folder.role, spot.heading,
-                   spot.marks, spot.heading_marks
+                   spot.marks, spot.heading_marks, beyond
                FROM spot JOIN message ON message.seq = spot.message
                LEFT JOIN folder ON folder.id = message.folder
                WHERE spot.mailbox = ?1 AND pending = 1 AND spot.message > ?2
@@ -341,7 +341,8 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
         let received = row.get::<_, i64>(6)? as u64;
         let dir: Option<String> = row.get(11)?;
         let marks = Marks(row.get::<_, Option<u16>>(13)?.unwrap_or_default());
-        let heading = dir.map(|dir| Heading { dir, marks });
+        let beyond: Option<String> = row.get(14)?;
+        let heading = dir.map(|dir| Heading { dir, marks, beyond });
         let (size, seen) = (row.get::<_, u64>(5)?, Marks(row.get(12)?));
         Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), wanted, size, received))
     };

@@ -12,6 +12,7 @@ use sundown_protocol::request::Folder;
 
 use super::body;
 use super::reader::no_message;
+use super::remote;
 use super::rows::{body_sum, decode_flags, encode_keywords, key};
 use super::schema::folder_number;
 use super::spots::{self, TMP};
@@ -107,6 +108,9 @@ impl Writer {
         };
         let staged = match file {
             None => None,
+            Some(_) if remote::is_of_account(&self.connection, known.seq)? => {
+                return Err(remote::not_here());
+            }
             // The copy has the file under another name before it is answered: the first one may be removed by another program.
             Some(spot) => {
                 let name = spots::name_of(copy);
@@ -130,7 +134,7 @@ impl Writer {
         }
         match staged {
             Some((mailbox, name)) => {
-                let sql = "INSERT INTO spot VALUES (?1, ?2, ?3, ?4, 0, 0, 1, NULL, NULL)";
+                let sql = "INSERT INTO spot VALUES (?1, ?2, ?3, ?4, 0, 0, 1, NULL, NULL, NULL)";
                 let parameters = params![seq, mailbox, TMP, name];
                 self.connection.prepare_cached(sql)?.execute(parameters)?;
             }
@@ -198,7 +202,7 @@ impl Writer {
     pub(super) fn hand_to_mailbox(&self, seq: u64, folder: Folder) -> rusqlite::Result<()> {
         let sql = "INSERT INTO spot
                        SELECT ?1, coalesce(folder.mailbox, inbox.mailbox), NULL, NULL, 0, 0, 1, NULL,
-                           NULL
+                           NULL, NULL
                        FROM folder JOIN folder AS inbox ON inbox.id = 1
                        WHERE folder.id = ?2 AND (folder.dir IS NOT NULL OR folder.id > 5)
                            AND coalesce(folder.mailbox, inbox.mailbox) IS NOT NULL

@@ -176,6 +176,7 @@ fn found(dir: &str, name: &str, marks: Marks, news: bool) -> MirrorChange {
         subject: format!("about {name}"),
         from: "Eve <eve@example.org>".into(),
         to: "anna".into(),
+        trace: None,
     };
     MirrorChange::Found { spot: spot(dir, name), marks, news, facts: Box::new(facts) }
 }

@@ -31,12 +31,20 @@ use crate::maildir;
 /// With more changes of one kind than this a slice says only that tables are to be read again.
 const MANY: usize = 16;
 
+/// A mailbox whose changes are written.
+pub(super) struct Mailbox<'a> {
+    pub(super) number: i64,
+    path: &'a Path,
+    /// Whether it is an account at a server.
+    is_account: bool,
+}
+
 /// A message that lies in a mailbox.
-struct Lying {
-    seq: u64,
-    record: u128,
+pub(super) struct Lying {
+    pub(super) seq: u64,
+    pub(super) record: u128,
     /// Where programs here want it.
-    folder: Option<Folder>,
+    pub(super) folder: Option<Folder>,
     /// Where the mailbox had it.
     seen: Option<Folder>,
     /// As programs here want them; `None` of a message of the queue.
@@ -47,10 +55,19 @@ struct Lying {
 
 impl Writer {
     pub(super) fn mirror(&mut self, mirror: &Mirror) -> Answer {
-        let mailbox = self.mailbox(&mirror.mailbox)?;
+        let number = self.mailbox(&mirror.mailbox)?;
+        let is_account = self.is_account(number)?;
+        let mut mailbox = Mailbox { number, path: &mirror.mailbox, is_account };
+        let takes_room = |change: &MirrorChange| {
+            matches!(change, MirrorChange::Found { .. } | MirrorChange::Bytes { .. })
+        };
+        if is_account && mirror.changes.iter().any(takes_room) {
+            self.leave_room()?;
+        }
         let mut changes = Vec::new();
         for change in &mirror.changes {
-            self.mirror_one((mailbox, &mirror.mailbox), change, &mut changes)?;
+            mailbox.is_account |= matches!(change, MirrorChange::Account { .. });
+            self.mirror_one(&mailbox, change, &mut changes)?;
         }
         Ok(ProviderAnswer::Mirrored(in_few(changes)))
     }
@@ -89,11 +106,29 @@ impl Writer {
 
     fn mirror_one(
         &mut self,
-        (mailbox, path): (i64, &Path),
+        of: &Mailbox<'_>,
         change: &MirrorChange,
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
+        let mailbox = of.number;
         match change {
+            MirrorChange::Account { append_sent } => self.account(mailbox, *append_sent)?,
+            MirrorChange::Cursor { dir, cursor } => self.set_cursor(mailbox, dir, *cursor)?,
+            MirrorChange::Fetch { spot } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.want_bytes(lying.seq)?;
+                }
+            }
+            MirrorChange::Bytes { spot, first, bytes, last } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.fetched(&lying, (*first, bytes, *last), changes)?;
+                }
+            }
+            MirrorChange::Traced { spot, trace } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.set_trace((lying.seq, mailbox), Some(*trace))?;
+                }
+            }
             MirrorChange::Folder { dir, parent, name, role } => {
                 self.mirror_folder(mailbox, (dir, parent.as_deref()), (name, *role), changes)?;
             }
@@ -107,6 +142,9 @@ impl Writer {
             MirrorChange::Passed => {
                 let sql = "UPDATE mailbox SET passed = 1 WHERE id = ?1";
                 self.connection.prepare_cached(sql)?.execute([mailbox])?;
+                if of.is_account {
+                    self.forget_vanished(mailbox)?;
+                }
             }
             MirrorChange::FolderKept { dir, name: Some(name) } => {
                 self.name_tried(mailbox, dir, name)?;
@@ -114,9 +152,7 @@ impl Writer {
             MirrorChange::FolderKept { dir, name: None } => self.removed_there(mailbox, dir)?,
             MirrorChange::Found { spot, marks, news, facts } => match self.lying(mailbox, spot)? {
                 Some(lying) => self.seen_at(&lying, spot, (mailbox, *marks), changes)?,
-                None => {
-                    self.found((mailbox, path), (spot, *marks), (*news, facts), changes)?;
-                }
+                None => self.found(of, (spot, *marks), (*news, facts), changes)?,
             },
             MirrorChange::Marked { spot, marks } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
@@ -133,14 +169,14 @@ impl Writer {
             }
             MirrorChange::Vanished { spot } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
-                    self.vanished(&lying, changes)?;
+                    self.vanished(of, &lying, changes)?;
                 }
             }
             MirrorChange::Leaves { record, from, to } => {
                 self.leaves(mailbox, *record, (from.as_ref(), to), changes)?;
             }
             MirrorChange::Done { record, spot, marks, wanted } => {
-                self.carried_out(mailbox, (*record, *wanted), (spot.as_ref(), *marks), changes)?;
+                self.carried_out(of, (*record, *wanted), (spot.as_ref(), *marks), changes)?;
             }
         }
         Ok(())
@@ -219,27 +255,43 @@ impl Writer {
     /// A message was found that lies nowhere else: it is new, or it comes back.
     fn found(
         &mut self,
-        (mailbox, path): (i64, &Path),
+        of: &Mailbox<'_>,
         (spot, marks): (&Spot, Marks),
         (news, facts): (bool, &MessageFacts),
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
-        if self.was_filed(mailbox, spot, marks, changes)? {
+        let (mailbox, path) = (of.number, of.path);
+        if of.is_account {
+            if let Some(trace) = facts.trace
+                && let Some(same) = self.same_message(of, spot, trace)?
+            {
+                return match same.folder {
+                    None if !self.is_pending(same.seq)? => {
+                        self.comes_back((same.seq, same.record), (of, spot, marks), changes)
+                    }
+                    _ => self.seen_at(&same, spot, (mailbox, marks), changes),
+                };
+            }
+        } else if self.was_filed(of, spot, marks, changes)? {
             return Ok(());
         }
         let folder = self.place_for(mailbox, &spot.dir, marks)?;
-        let plain = record_of(path, None, &spot.name);
-        let record = match self.known(plain)? {
-            Some(known) if known.folder.is_none() => {
-                return self.comes_back((known.seq, plain), (mailbox, spot, marks), changes);
+        let record = if of.is_account {
+            remote_record(path, spot, facts.received)
+        } else {
+            let plain = record_of(path, None, &spot.name);
+            match self.known(plain)? {
+                Some(known) if known.folder.is_none() => {
+                    return self.comes_back((known.seq, plain), (of, spot, marks), changes);
+                }
+                // There is one with this name in another directory.
+                Some(_) => record_of(path, Some(&spot.dir), &spot.name),
+                None => plain,
             }
-            // There is one with this name in another directory.
-            Some(_) => record_of(path, Some(&spot.dir), &spot.name),
-            None => plain,
         };
         if let Some(known) = self.known(record)? {
             if known.folder.is_none() {
-                return self.comes_back((known.seq, record), (mailbox, spot, marks), changes);
+                return self.comes_back((known.seq, record), (of, spot, marks), changes);
             }
             return Ok(());
         }
@@ -260,9 +312,13 @@ impl Writer {
             facts.date.map(|date| date as i64),
         ])?;
         self.sum_up(seq, record)?;
-        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
+        let sql =
+            "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
+        if of.is_account {
+            self.set_trace((seq, mailbox), facts.trace)?;
+        }
         let told = News { from: facts.from.clone(), subject: facts.subject.clone() };
         let news = (news && folder == Folder::INBOX).then(|| Box::new(told));
         changes.push(StoreChange::Created { record, folder, news });
@@ -273,11 +329,12 @@ impl Writer {
     /// had vanished.
     fn was_filed(
         &mut self,
-        mailbox: i64,
+        of: &Mailbox<'_>,
         spot: &Spot,
         marks: Marks,
         changes: &mut Vec<StoreChange>,
     ) -> Result<bool, Failure> {
+        let mailbox = of.number;
         let Some(record) = maildir::filed_as(&spot.name) else { return Ok(false) };
         let Some(known) = self.known(record)? else { return Ok(false) };
         if known.folder.is_none() {
@@ -285,7 +342,7 @@ impl Writer {
             let vanished =
                 self.connection.prepare_cached(sql)?.exists(params![known.seq, mailbox])?;
             if vanished {
-                self.comes_back((known.seq, record), (mailbox, spot, marks), changes)?;
+                self.comes_back((known.seq, record), (of, spot, marks), changes)?;
             }
             return Ok(vanished);
         }
@@ -305,9 +362,10 @@ impl Writer {
     fn comes_back(
         &mut self,
         (seq, record): (u64, u128),
-        (mailbox, spot, marks): (i64, &Spot, Marks),
+        (of, spot, marks): (&Mailbox<'_>, &Spot, Marks),
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
+        let mailbox = of.number;
         let sql =
             "SELECT pending, spot.folder, EXISTS (SELECT 1 FROM folder WHERE id = spot.folder)
                    FROM spot WHERE message = ?1";
@@ -330,11 +388,14 @@ impl Writer {
         let own = own & !Marks::DELETED.0;
         flags.marks = Marks((here & own) | (marks.0 & !own));
         self.write_flags(seq, &flags)?;
-        let sql = "UPDATE message SET folder = ?2, body = 0,
+        // An account's message has kept its bytes.
+        let sql = "UPDATE message SET folder = ?2, body = iif(?3, body, 0),
                        final_at = CASE WHEN state IS NOT NULL THEN final_at END WHERE seq = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(folder)])?;
+        let parameters = params![seq, folder_number(folder), of.is_account];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
         self.sum_up(seq, record)?;
-        let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL)";
+        let sql =
+            "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(place)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         self.tell_mailbox(seq)?;
@@ -343,24 +404,39 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether a program has changed a message, and the mailbox has not done so yet.
+    fn is_pending(&self, seq: u64) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM spot WHERE message = ?1 AND pending = 1";
+        self.connection.prepare_cached(sql)?.exists([seq])
+    }
+
     /// A message is not in the mailbox any more.
-    fn vanished(&self, lying: &Lying, changes: &mut Vec<StoreChange>) -> rusqlite::Result<()> {
+    fn vanished(
+        &self,
+        of: &Mailbox<'_>,
+        lying: &Lying,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
         let Some(folder) = lying.folder else {
             // It was deleted here.
             let sql = "DELETE FROM spot WHERE message = ?1";
             self.connection.prepare_cached(sql)?.execute([lying.seq])?;
             return Ok(());
         };
-        let sql = "SELECT body FROM message WHERE seq = ?1";
-        let body: u64 =
-            self.connection.prepare_cached(sql)?.query_row([lying.seq], |row| row.get(0))?;
-        if body != 0 {
-            self.drop_body(body)?;
+        if of.is_account {
+            self.forget_fetched(lying.seq)?;
+        } else {
+            let sql = "SELECT body FROM message WHERE seq = ?1";
+            let body: u64 =
+                self.connection.prepare_cached(sql)?.query_row([lying.seq], |row| row.get(0))?;
+            if body != 0 {
+                self.drop_body(body)?;
+            }
         }
-        let sql = "UPDATE message SET folder = ?2, body = 0, body_sum = NULL,
-                       final_at = coalesce(final_at, ?3)
+        let sql = "UPDATE message SET folder = ?2, body = iif(?4, body, 0),
+                       body_sum = iif(?4, body_sum, NULL), final_at = coalesce(final_at, ?3)
                    WHERE seq = ?1";
-        let parameters = params![lying.seq, GONE, wall() as i64];
+        let parameters = params![lying.seq, GONE, wall() as i64, of.is_account];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         // Where it was to be moved is remembered, should it come back.
         let is_moved = lying.seen.is_some_and(|seen| seen != folder);
@@ -401,9 +477,9 @@ impl Writer {
             let parameters = params![known.seq, mailbox, spot.dir, spot.name, marks.0, place];
             self.connection.prepare_cached(sql)?.execute(parameters)?;
         }
-        let sql = "UPDATE spot SET heading = ?3, heading_marks = ?4, pending = 1
+        let sql = "UPDATE spot SET heading = ?3, heading_marks = ?4, beyond = ?5, pending = 1
                    WHERE message = ?1 AND mailbox = ?2";
-        let parameters = params![known.seq, mailbox, to.dir, to.marks.0];
+        let parameters = params![known.seq, mailbox, to.dir, to.marks.0, to.beyond];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(())
     }
@@ -418,11 +494,12 @@ impl Writer {
     /// The mailbox has what was pending. There may be more by now, which stays as programs want it and is pending still.
     fn carried_out(
         &mut self,
-        mailbox: i64,
+        of: &Mailbox<'_>,
         (record, wanted): (u128, Option<(Folder, Marks)>),
         (spot, marks): (Option<&Spot>, Marks),
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
+        let mailbox = of.number;
         let Some(known) = self.known(record)? else { return Ok(()) };
         let seq = known.seq;
         let Some(spot) = spot else {
@@ -430,13 +507,14 @@ impl Writer {
             if known.folder.is_none() {
                 let sql = "DELETE FROM spot WHERE message = ?1";
                 self.connection.prepare_cached(sql)?.execute([seq])?;
+                self.forget_fetched(seq)?;
             }
             return Ok(());
         };
         let place = self.place_for(mailbox, &spot.dir, marks)?;
         // Another session's mailbox may have taken the file for a new message before this one could say what it is.
         if let Some(twin) = self.lying(mailbox, spot)?.filter(|twin| twin.seq != seq) {
-            self.vanished(&twin, changes)?;
+            self.vanished(of, &twin, changes)?;
         }
         let sql = "SELECT folder, marks, pending IS NOT 1 FROM spot WHERE message = ?1";
         let row = |row: &rusqlite::Row<'_>| {
@@ -445,7 +523,7 @@ impl Writer {
         let before = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
         if known.folder.is_none() && before.is_some_and(|(.., is_settled)| is_settled) {
             // No program has deleted it: a reading has missed it on its way.
-            return self.comes_back((seq, record), (mailbox, spot, marks), changes);
+            return self.comes_back((seq, record), (of, spot, marks), changes);
         }
         let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
                        heading = NULL WHERE message = ?1 AND mailbox = ?6";
@@ -453,8 +531,7 @@ impl Writer {
         if self.connection.prepare_cached(sql)?.execute(parameters)? == 0 {
             if known.folder.is_none() {
                 // It was deleted for good while the mailbox filed it, which is to remove it again.
-                let sql =
-                    "INSERT OR REPLACE INTO spot VALUES (?1, ?6, ?2, ?3, ?4, ?5, 1, NULL, NULL)";
+                let sql = "INSERT OR REPLACE INTO spot VALUES (?1, ?6, ?2, ?3, ?4, ?5, 1, NULL, NULL, NULL)";
                 self.connection.prepare_cached(sql)?.execute(parameters)?;
             }
             return Ok(());
@@ -485,7 +562,7 @@ impl Writer {
             let folder = if unmoved.is_some() { place } else { folder };
             changes.push(StoreChange::Modified { record, folder });
         }
-        if known.body != 0 && spot.dir != spots::TMP {
+        if known.body != 0 && spot.dir != spots::TMP && !of.is_account {
             // The mailbox has its bytes now.
             self.drop_body(known.body)?;
             let sql = "UPDATE message SET body = 0 WHERE seq = ?1";
@@ -680,7 +757,7 @@ impl Writer {
     }
 }
 
-fn lying(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lying> {
+pub(super) fn lying(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lying> {
     Ok(Lying {
         seq: row.get(0)?,
         record: u128::from_be_bytes(row.get(1)?),
@@ -701,6 +778,13 @@ fn record_of(mailbox: &Path, dir: Option<&str>, name: &str) -> u128 {
     let seconds = name[..digits].parse().ok().filter(|seconds: &u64| *seconds < 1 << 35);
     let begin = seconds.map_or(hash >> 80, |seconds| u128::from(seconds * 1000));
     (begin & ((1 << 48) - 1)) << 80 | hash & ((1 << 80) - 1)
+}
+
+/// The record of a message of an account: made in the same way, of its number, and with the time when it came to the server.
+fn remote_record(account: &Path, spot: &Spot, received: u64) -> u128 {
+    let parts = [account.as_os_str().as_bytes(), spot.dir.as_bytes(), spot.name.as_bytes()];
+    let hash = XxHash3_128::oneshot(&parts.join(&0));
+    u128::from(received & ((1 << 48) - 1)) << 80 | hash & ((1 << 80) - 1)
 }
 
 /// What is told of a slice: each change, or of many that are no news only which tables are to be read again.

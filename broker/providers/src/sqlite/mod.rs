@@ -16,6 +16,7 @@ mod purge;
 mod queue;
 mod reader;
 mod recipients;
+mod remote;
 mod rows;
 mod schema;
 mod searching;

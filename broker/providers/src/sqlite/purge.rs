@@ -102,22 +102,29 @@ impl Writer {
         let before = now.saturating_sub(KEPT) as i64;
         let bounced = state_number(SubmissionState::Bounced);
         let old = format!(
-            "SELECT seq, folder FROM message WHERE final_at < ?1
+            "SELECT seq, folder, body FROM message WHERE final_at < ?1
                 AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
                 AND NOT EXISTS (SELECT 1 FROM spot WHERE spot.message = seq AND spot.pending = 1)
                 LIMIT {PURGE}"
         );
         let transaction = self.connection.unchecked_transaction()?;
         let mut statement = transaction.prepare_cached(&old)?;
-        let found = statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let found = found.collect::<rusqlite::Result<Vec<(u64, i64)>>>()?;
+        let found =
+            statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let found = found.collect::<rusqlite::Result<Vec<(u64, i64, u64)>>>()?;
         drop(statement);
-        for (seq, folder) in &found {
+        for (seq, folder, body) in &found {
             recipients::forget(&transaction, *seq)?;
             let sql = match *folder {
                 GONE => {
-                    let sql = "DELETE FROM spot WHERE message = ?1";
-                    transaction.prepare_cached(sql)?.execute([seq])?;
+                    // A message of an account that vanished.
+                    if *body != 0 {
+                        self.drop_body(*body)?;
+                    }
+                    for table in ["spot", "remote"] {
+                        let sql = format!("DELETE FROM {table} WHERE message = ?1");
+                        transaction.prepare_cached(&sql)?.execute([seq])?;
+                    }
                     FORGET
                 }
                 _ => {

@@ -201,6 +201,9 @@ impl Writer {
         if moved == Some(Folder::SENT) && self.keep_sent == KeepSent::Off {
             self.purge = Slices::More;
         }
+        if self.has_accounts && moved.is_some() && update.state == SubmissionState::Sent {
+            self.hand_sent(submission.record)?;
+        }
         let notice =
             update.notice.as_deref().map(|dsn| self.put_notice(update, dsn)).transpose()?;
         Ok(ProviderAnswer::Updated { moved, notice: notice.map(Box::new) })

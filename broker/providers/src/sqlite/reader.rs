@@ -17,7 +17,7 @@ use super::schema::{self, DUE, NO_STATE, folder_number, state_number};
 use super::searching::{self, Searching};
 use super::spots::Place;
 use super::sum::{self, damaged};
-use super::{contents, spots};
+use super::{contents, remote, spots};
 use crate::fault::{self, Failure};
 use crate::notice;
 use crate::search::{Reader, path_of};
@@ -144,6 +144,10 @@ fn answer(
         StoreRead::Pending { mailbox, after, limit } => {
             contents::pending(connection, mailbox, *after, *limit)
         }
+        StoreRead::Cursor { mailbox, dir } => remote::cursor(connection, mailbox, dir),
+        StoreRead::Fetches { mailbox, after, limit } => {
+            remote::fetches(connection, mailbox, *after, *limit)
+        }
         StoreRead::Find { record } => find(connection, *record),
         StoreRead::Piece { record, offset, limit } => {
             piece(connection, layout, *record, *offset, *limit)
@@ -260,6 +264,9 @@ fn lying(connection: &Connection, record: u128) -> std::result::Result<Lying, Fa
     }
     let sql = "SELECT seq FROM message WHERE record = ?1";
     let seq = connection.prepare_cached(sql)?.query_row([key(record)], |row| row.get(0))?;
+    if remote::is_of_account(connection, seq)? {
+        return Err(remote::not_here());
+    }
     let place = spots::of(connection, seq)?.ok_or_else(no_message)?;
     Ok(Lying { size, at: At::File(place) })
 }

@@ -14,6 +14,8 @@
 //!   without a body is a file of the mailbox. A spot is pending (1) if the mailbox does not have yet what the store has; 0 of a message
 //!   that vanished before it was moved to the spot's folder.
 //! * `shared`: how many messages have a body, for bodies that several have.
+//! * `account`: the mailboxes at servers; `cursor`: how far their directories are mirrored; `remote`: what tells a message of theirs from
+//!   others, and whether its bytes are to be fetched.
 //! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
 //! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved; `clock`, `ahead` and `ran`, the
@@ -38,6 +40,7 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 10: mailboxes at servers: `account`, `cursor`, `remote`, and `beyond` of a spot.
 /// 9: folders, flags, mailboxes, bodies of several messages. The index on folders has the time of arrival.
 /// 8: `born` and `delay_told`: when a submission was submitted by the store's clock, and whether its sender was told of a delay. `meta`
 /// may have that clock.
@@ -50,7 +53,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 9;
+const VERSION: i32 = 10;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -79,16 +82,19 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
     "",
     // This adds columns too; what else it takes is done afterwards, because contents recovered from a damaged store may have it.
     "DROP INDEX IF EXISTS message_folder;",
+    // Mailboxes at servers: new tables.
+    "",
 ];
 
-/// The columns of `message` that later schemas added, with their types.
-const COLUMNS: [(&str, &str); 6] = [
-    ("route", "TEXT"),
-    ("born", "INTEGER"),
-    ("delay_told", "INTEGER"),
-    ("flags", "INTEGER"),
-    ("keywords", "TEXT"),
-    ("date", "INTEGER"),
+/// The columns that later schemas added, with their tables and types.
+const COLUMNS: [(&str, &str, &str); 7] = [
+    ("message", "route", "TEXT"),
+    ("message", "born", "INTEGER"),
+    ("message", "delay_told", "INTEGER"),
+    ("message", "flags", "INTEGER"),
+    ("message", "keywords", "TEXT"),
+    ("message", "date", "INTEGER"),
+    ("spot", "beyond", "TEXT"),
 ];
 
 /// Written so that it can be repeated, for the same reason as [`ADDED`]. The numbers of the five folders are those of
@@ -126,7 +132,8 @@ CREATE TABLE IF NOT EXISTS spot (
     folder INTEGER NOT NULL,
     pending INTEGER,
     heading TEXT,
-    heading_marks INTEGER
+    heading_marks INTEGER,
+    beyond TEXT
 );
 CREATE UNIQUE INDEX IF NOT EXISTS spot_name ON spot (mailbox, dir, name) WHERE name IS NOT NULL;
 CREATE INDEX IF NOT EXISTS spot_pending ON spot (mailbox, message) WHERE pending = 1;
@@ -135,6 +142,24 @@ CREATE TABLE IF NOT EXISTS gone_dir (
     dir TEXT NOT NULL,
     PRIMARY KEY (mailbox, dir)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS account (mailbox INTEGER PRIMARY KEY, append_sent INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS cursor (
+    mailbox INTEGER NOT NULL,
+    dir TEXT NOT NULL,
+    validity INTEGER NOT NULL,
+    next INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, dir)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remote (
+    message INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    trace BLOB,
+    fetch INTEGER
+);
+CREATE INDEX IF NOT EXISTS remote_trace ON remote (mailbox, trace) WHERE trace IS NOT NULL;
+CREATE INDEX IF NOT EXISTS remote_fetch ON remote (mailbox, message) WHERE fetch = 1;
 CREATE TABLE IF NOT EXISTS shared (body INTEGER PRIMARY KEY, messages INTEGER NOT NULL);
 ";
 
@@ -318,14 +343,14 @@ fn step_up(connection: &Connection, version: i32) -> rusqlite::Result<Mended> {
     let steps = STEPS[version as usize - 1..].concat();
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps}"))?;
     let mended = if version < NUMBERED { numbers::mend(connection)? } else { Mended::default() };
-    let known = "SELECT 1 FROM pragma_table_info('message') WHERE name = ?1";
-    for (column, holds) in COLUMNS {
-        if !connection.prepare(known)?.exists([column])? {
-            let add = format!("ALTER TABLE message ADD COLUMN {column} {holds}");
+    connection.execute_batch(FOLDERS)?;
+    let known = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2";
+    for (table, column, holds) in COLUMNS {
+        if !connection.prepare(known)?.exists([table, column])? {
+            let add = format!("ALTER TABLE {table} ADD COLUMN {column} {holds}");
             connection.execute_batch(&add)?;
         }
     }
-    connection.execute_batch(FOLDERS)?;
     if version < FLAGGED {
         let sql =
             "UPDATE message SET flags = (seen IS NOT NULL) WHERE folder = 1 AND flags IS NULL";

@@ -18,6 +18,7 @@ use super::numbers::Numbers;
 use super::purge::{KeepSent, Slices};
 use super::reader::{no_message, setting};
 use super::recipients::{self, Envelope, Rows};
+use super::remote;
 use super::rows::{
     body_sum, encode_keywords, encode_report, encode_route, envelope_sum, is_of, key,
 };
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     bodies: Numbers,
     /// The recipients that were changed last, if they have rows of their own: a message to many is changed many times.
     pub(super) changed_last: Option<Rows>,
+    /// Whether there are mailboxes at servers.
+    pub(super) has_accounts: bool,
     /// Whether a message that had vanished is back since the index for searches was told.
     pub(super) came_back: bool,
     /// Whether there are commits that no sync covers yet.
@@ -107,12 +110,14 @@ impl Writer {
         let seqs = Numbers::load(&connection, "seq")?;
         let bodies = Numbers::load(&connection, "body")?;
         let keep_sent = options.keep_sent.or_stored(&connection)?;
+        let has_accounts = remote::has_accounts(&connection)?;
         Ok(Self {
             connection,
             uid,
             seqs,
             bodies,
             changed_last: None,
+            has_accounts,
             came_back: false,
             unsynced: Unsynced::Nothing,
             keep_sent,
@@ -177,7 +182,7 @@ impl Writer {
         self.changed_last = None;
     }
 
-    fn append(&mut self, upload: u64, bytes: &[u8]) -> Answer {
+    pub(super) fn append(&mut self, upload: u64, bytes: &[u8]) -> Answer {
         self.leave_a_reserve(bytes.len())?;
         let (number, parts) = match self.upload(upload)? {
             Some(found) => (found.body, found.parts),
@@ -227,6 +232,15 @@ impl Writer {
             Ok(Upload { body: row.get(0)?, parts: row.get(1)?, size: row.get(2)? })
         };
         self.connection.prepare_cached(sql)?.query_row([upload as i64], row).optional()
+    }
+
+    pub(super) fn has_upload(&self, upload: u64) -> rusqlite::Result<bool> {
+        Ok(self.upload(upload)?.is_some())
+    }
+
+    /// The number of the body that an upload has become, and its size.
+    pub(super) fn take_upload(&self, upload: u64) -> rusqlite::Result<Option<(u64, u64)>> {
+        Ok(self.end_upload(upload)?.map(|found| (found.body, found.size)))
     }
 
     fn discard(&self, upload: u64) -> Answer {

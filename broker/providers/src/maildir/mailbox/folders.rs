@@ -19,9 +19,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, openat, statat
 use rustix::io::Errno;
 
 use super::names::{self, Shown};
-use super::utf7;
 use crate::files::{FileId, is_absent};
-use crate::mailbox::Standing;
+use crate::mailbox::{Standing, utf7};
 
 /// The most folders of one Maildir that are used.
 pub(super) const MAX_FOLDERS: usize = 1 << 16;

@@ -294,6 +294,7 @@ impl Pass<'_> {
             subject: facts.subject,
             from: facts.from,
             to: facts.to,
+            trace: None,
         };
         let (spot, marks) = (spot(dir, base), marks::marks(at.flags()));
         self.book.say(MirrorChange::Found { spot, marks, news, facts: Box::new(facts) })

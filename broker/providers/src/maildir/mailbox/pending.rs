@@ -193,7 +193,7 @@ impl Carrier<'_> {
             Lies::In(there, base, seen) => Some((spot(there, base), marks::marks(*seen))),
             Lies::Staged(_) | Lies::Nowhere => None,
         };
-        let to = Heading { dir: dir.text(), marks: marks::marks(flags) };
+        let to = Heading { dir: dir.text(), marks: marks::marks(flags), beyond: None };
         let as_known = from.as_ref().is_none_or(|(spot, marks)| {
             (Some(spot), *marks) == (pending.spot.as_ref(), pending.seen)
         });

@@ -20,7 +20,7 @@ fn is_direct(c: char) -> bool {
 }
 
 /// The name of a part in a directory's name: printable ASCII without `.` and `/`.
-pub(super) fn encode(part: &str) -> String {
+pub(crate) fn encode(part: &str) -> String {
     let mut encoded = String::with_capacity(part.len());
     let mut rest = part;
     while let Some(first) = rest.chars().next() {
@@ -44,7 +44,7 @@ pub(super) fn encode(part: &str) -> String {
 
 /// What a part of a directory's name says, or nothing if it is not modified UTF-7 or has control characters. Characters in base64
 /// that could stand for themselves are accepted, so two names may say the same.
-pub(super) fn decode(part: &[u8]) -> Option<String> {
+pub(crate) fn decode(part: &[u8]) -> Option<String> {
     let mut rest = std::str::from_utf8(part).ok()?;
     if !rest.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return None;
