@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | store | [`StoreProvider`] | [`sqlite`] |
 //! | transport | [`TransportProvider`] | [`maildir`], [`smtp`], which speaks LMTP, too, [`pipe`] |
-//! | mailbox | [`MailboxProvider`] | [`maildir`] |
+//! | mailbox | [`MailboxProvider`] | [`maildir`], [`imap`] |
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To add a provider, implement its trait and enter a constructor into a [`Registry`] under the word that profiles use for `kind`.
@@ -439,6 +439,12 @@ impl Registry {
             Ok(Box::new(mailbox) as Box<dyn MailboxProvider>)
         });
         registry.mailboxes.insert("maildir".into(), mailbox);
+        let desks = Arc::default();
+        let account: Constructor<dyn MailboxProvider> = Arc::new(move |spec| {
+            let account = imap::ImapMailbox::new(spec, &desks)?;
+            Ok(Box::new(account) as Box<dyn MailboxProvider>)
+        });
+        registry.mailboxes.insert("imap".into(), account);
         registry.transports.insert("smtp".into(), Arc::clone(&smtp));
         registry.transports.insert("lmtp".into(), smtp);
         registry.transports.insert("pipe".into(), pipe);

@@ -1546,6 +1546,8 @@ pub struct Pending {
     pub size: u64,
     /// When it came, in milliseconds since 1970.
     pub received: u64,
+    /// Of a message of an account: [`MessageFacts::trace`].
+    pub trace: Option<u128>,
 }
 
 /// A directory of a mailbox that is not as its folder in the store.

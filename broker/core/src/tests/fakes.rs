@@ -686,7 +686,17 @@ impl Store {
                 let size = message.map_or(0, |m| m.bytes.len() as u64);
                 let received = message.map_or(0, |m| m.received);
                 let seen = Marks(0);
-                Pending { record: *record, spot, seen, heading: None, wanted, size, received }
+                let trace = None;
+                Pending {
+                    record: *record,
+                    spot,
+                    seen,
+                    heading: None,
+                    wanted,
+                    size,
+                    received,
+                    trace,
+                }
             })
             .collect();
         let end = after + rows.len() as u64;

@@ -221,7 +221,8 @@ fn spot() -> crate::provider::Spot {
 
 fn pending() -> Pending {
     let (seen, heading) = (Marks(0), None);
-    Pending { record: 7, spot: None, seen, heading, wanted: None, size: 1, received: 0 }
+    let (spot, wanted, trace) = (None, None, None);
+    Pending { record: 7, spot, seen, heading, wanted, size: 1, received: 0, trace }
 }
 
 fn person() -> AddressRow {

@@ -24,6 +24,30 @@ pub(super) fn read(text: &[u8]) -> Option<i64> {
     Some((seconds - offset(zone)?) * 1000)
 }
 
+/// The time as a command has it, in UTC.
+pub(super) fn write(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    let (number, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    let (year, month, day) = date_of(number);
+    let name = String::from_utf8_lossy(MONTHS[month as usize - 1]);
+    let name = name[..1].to_uppercase() + &name[1..];
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{day:02}-{name}-{year:04} {hour:02}:{minute:02}:{second:02} +0000")
+}
+
+/// Year, month and day of a day, by the same calendar as [`days`].
+fn date_of(number: i64) -> (i64, i64, i64) {
+    let number = number + 719_468;
+    let era = number.div_euclid(146_097);
+    let of_era = number.rem_euclid(146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
 fn three(text: &[u8], by: u8) -> Option<[&[u8]; 3]> {
     text.split(|b| *b == by).collect::<Vec<_>>().try_into().ok()
 }
@@ -71,7 +95,9 @@ mod tests {
         ];
         for (text, wanted) in cases {
             assert_eq!(read(text.as_bytes()), Some(wanted), "{text}");
+            assert_eq!(read(write(wanted).as_bytes()), Some(wanted), "{text}");
         }
+        assert_eq!(write(837_596_665_999), "17-Jul-1996 09:44:25 +0000");
         for text in [
             "",
             "17-Jul-1996 02:44:25",
@@ -99,6 +125,7 @@ mod tests {
                 for day in 1..=length {
                     last += 1;
                     assert_eq!(days(year, month, day), last, "{year}-{month}-{day}");
+                    assert_eq!(date_of(last), (year, month, day));
                 }
             }
         }

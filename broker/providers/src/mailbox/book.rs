@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sundown_core::provider::{
-    ChangedFolder, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError, StoreRead,
+    ChangedFolder, Cursor, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError,
+    Spot, StoreRead,
 };
 use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
@@ -16,6 +17,16 @@ use crate::{MailboxSupport, Result, SLICE, StoreReader};
 /// How many rows are read at once.
 pub(crate) const PAGE: u32 = 256;
 
+/// The most bytes of messages in a slice, unless one piece has more.
+const SLICE_BYTES: usize = 256 << 10;
+
+fn bytes_of(change: &MirrorChange) -> usize {
+    match change {
+        MirrorChange::Bytes { bytes, .. } => bytes.len(),
+        _ => 0,
+    }
+}
+
 /// The store's side of a mailbox.
 pub(crate) struct Book {
     support: Arc<dyn MailboxSupport>,
@@ -24,6 +35,8 @@ pub(crate) struct Book {
     mailbox: PathBuf,
     leave: Leave,
     waiting: Vec<MirrorChange>,
+    /// The bytes of messages among them.
+    bytes: usize,
 }
 
 impl Book {
@@ -34,7 +47,15 @@ impl Book {
         leave: Leave,
     ) -> Result<Self> {
         let (support, reader) = (Arc::clone(support), support.store(store)?);
-        Ok(Self { support, store, reader, mailbox: mailbox.to_owned(), leave, waiting: Vec::new() })
+        Ok(Self {
+            support,
+            store,
+            reader,
+            mailbox: mailbox.to_owned(),
+            leave,
+            waiting: Vec::new(),
+            bytes: 0,
+        })
     }
 
     /// The present part of the work may go on.
@@ -44,16 +65,18 @@ impl Book {
 
     /// Notes a change. A full slice is written at once.
     pub(crate) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
-        self.waiting.push(change);
+        self.say_all(vec![change])?;
         if self.waiting.len() >= SLICE { self.write() } else { Ok(()) }
     }
 
     /// Notes changes of which the store must not hear one without the others.
     pub(crate) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
-        if self.waiting.len() + changes.len() > SLICE {
+        let bytes = changes.iter().map(bytes_of).sum::<usize>();
+        if self.waiting.len() + changes.len() > SLICE || self.bytes + bytes > SLICE_BYTES {
             self.write()?;
         }
         self.waiting.extend(changes);
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -64,6 +87,7 @@ impl Book {
             return Ok(());
         }
         let changes = std::mem::take(&mut self.waiting);
+        self.bytes = 0;
         let mirror = Mirror { mailbox: self.mailbox.clone(), changes };
         Ok(self.support.mirror(self.store, mirror)?)
     }
@@ -119,6 +143,25 @@ impl Book {
                     _ => return Ok(None),
                 },
             }
+        }
+    }
+
+    /// How far a directory of an account is mirrored.
+    pub(crate) fn cursor(&mut self, dir: &str) -> Result<Option<Cursor>> {
+        let (mailbox, dir) = (self.mailbox.clone(), dir.to_owned());
+        match self.ask(&StoreRead::Cursor { mailbox, dir })? {
+            ProviderAnswer::Cursor(cursor) => Ok(cursor),
+            _ => Ok(None),
+        }
+    }
+
+    /// Messages of an account whose bytes are to be fetched, and the cursor to go on.
+    pub(crate) fn fetches(&mut self, after: u64) -> Result<(Vec<(Spot, u64)>, Option<u64>)> {
+        let question =
+            StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: SLICE as u32 };
+        match self.ask(&question)? {
+            ProviderAnswer::Fetches { rows, next } => Ok((rows, next)),
+            _ => Ok((Vec::new(), None)),
         }
     }
 

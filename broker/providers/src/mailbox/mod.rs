@@ -14,7 +14,7 @@ mod halt;
 mod orders;
 pub(crate) mod utf7;
 
-pub(crate) use book::Book;
+pub(crate) use book::{Book, PAGE};
 pub(crate) use desk::{Desks, Seat, Work};
 pub(crate) use halt::{Halt, Standing};
 pub(crate) use orders::{Leave, Order, Orders, Waiting, Waker, answer};

@@ -55,8 +55,10 @@ struct Asked {
     store: Option<u32>,
     end: bool,
     waiting: Waiting,
-    /// Ends the wait for changes of the Maildir.
+    /// Ends the wait for changes of the mailbox.
     waker: Option<Waker>,
+    /// The connection to a server, which ends when the thread is to rest: it may be waiting for an answer.
+    connection: Option<OwnedFd>,
 }
 
 /// What other threads ask a mailbox's thread for. Nobody waits for that thread.
@@ -95,6 +97,7 @@ impl Orders {
             asked.watch = None;
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.tell(&asked);
+            hang_up(&mut asked);
             std::mem::take(&mut asked.waiting.looks)
         };
         answer(&mut looks, &Ok(()));
@@ -107,6 +110,7 @@ impl Orders {
             (asked.watch, asked.end) = (None, true);
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.tell(&asked);
+            hang_up(&mut asked);
             std::mem::take(&mut asked.waiting)
         };
         // What is pending stays in the store: it cannot be carried out now.
@@ -157,6 +161,15 @@ impl Orders {
         self.lock().waker = waker;
     }
 
+    /// The connection that ends when the thread is to rest. One that came too late ends at once.
+    pub(crate) fn connected(&self, connection: Option<OwnedFd>, leave: &Leave) {
+        let mut asked = self.lock();
+        asked.connection = connection;
+        if leave.go_on().is_err() {
+            hang_up(&mut asked);
+        }
+    }
+
     /// Waits for something to do: a store to mirror into, or a look while the mailbox rests. Nothing when it ends.
     pub(crate) fn next(&self) -> Option<Order> {
         let mut asked = self.lock();
@@ -186,6 +199,13 @@ impl Orders {
         let asked = self.lock();
         let is_quiet = |asked: &mut Asked| leave.go_on().is_ok() && asked.waiting.is_empty();
         let _ = self.news.wait_timeout_while(asked, time, is_quiet);
+    }
+}
+
+/// Ends a connection, without a word to the server.
+fn hang_up(asked: &mut Asked) {
+    if let Some(connection) = asked.connection.take() {
+        let _ = rustix::net::shutdown(connection, rustix::net::Shutdown::Both);
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum Security {
 }
 
 /// Who a server is told we are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Login {
     /// The name.
     pub(crate) username: String,

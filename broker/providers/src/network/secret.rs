@@ -37,7 +37,7 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_secs(2);
 
 /// Where a secret comes from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The first line that a shell command writes.
     Command(String),

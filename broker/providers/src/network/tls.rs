@@ -22,7 +22,7 @@ use crate::files::read_small;
 use crate::{Result, fault};
 
 /// What a profile says about whom to trust, and who we are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Certificates {
     /// Whether a server must prove that it is the one.
     pub(crate) wanted: Proof,

@@ -5,10 +5,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 
@@ -79,6 +81,24 @@ impl Wire {
         self.until = until;
     }
 
+    /// Another handle of the socket.
+    pub(crate) fn another(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// Has the kernel end the connection if what was sent is not acknowledged for so long: the other end, or the network, is gone.
+    pub(crate) fn end_if_unheard(&self, time: Duration) -> io::Result<()> {
+        let time = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        match &self.socket {
+            Socket::Tcp(socket) => {
+                rustix::net::sockopt::set_tcp_user_timeout(socket, time)?;
+                rustix::net::sockopt::set_socket_keepalive(socket, true)?;
+                Ok(())
+            }
+            Socket::Unix(_) => Ok(()),
+        }
+    }
+
     /// The socket's own address, if it is one of a network.
     pub(crate) fn local_address(&self) -> Option<IpAddr> {
         match &self.socket {
@@ -92,9 +112,27 @@ impl Wire {
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 
+    /// Waits until there is something to read, or until woken. Whether there is something to read.
+    fn wait(&self, wake: BorrowedFd<'_>, most: Duration) -> io::Result<bool> {
+        let until = Instant::now() + most;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let time = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(wake, PollFlags::IN),
+            ];
+            match poll(&mut fds, Some(&time)) {
+                Ok(_) => return Ok(!fds[0].revents().is_empty()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     fn is_quiet(&self) -> bool {
         let peeked = recv(&self.socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+        peeked.is_err_and(|error| error == Errno::WOULDBLOCK)
     }
 }
 
@@ -160,6 +198,21 @@ impl Stream {
                 let inside = tls.conn.process_new_packets();
                 inside.is_ok_and(|inside| inside.plaintext_bytes_to_read() == 0)
                     && tls.sock.is_quiet()
+            }
+        }
+    }
+
+    /// Waits until the server says something or closes the connection, until `wake` can be read, or until so much time has passed. Whether
+    /// a read would not wait.
+    pub(crate) fn wait(&mut self, wake: BorrowedFd<'_>, most: Duration) -> io::Result<bool> {
+        match self {
+            Self::Plain(wire) => wire.wait(wake, most),
+            Self::Tls(tls) => {
+                let inside = tls.conn.process_new_packets().map_err(io::Error::other)?;
+                if inside.plaintext_bytes_to_read() > 0 {
+                    return Ok(true);
+                }
+                tls.sock.wait(wake, most)
             }
         }
     }

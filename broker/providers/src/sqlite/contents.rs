@@ -320,7 +320,8 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     };
     let sql = "SELECT message.seq, record, spot.dir, spot.name, message.folder, size, received,
                    flags, folder.dir, folder.mailbox, folder.role, spot.heading,
-                   spot.marks, spot.heading_marks, beyond
+                   spot.marks, spot.heading_marks, beyond,
+                   (SELECT trace FROM remote WHERE remote.message = spot.message)
                FROM spot JOIN message ON message.seq = spot.message
                LEFT JOIN folder ON folder.id = message.folder
                WHERE spot.mailbox = ?1 AND pending = 1 AND spot.message > ?2
@@ -344,7 +345,9 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
         let beyond: Option<String> = row.get(14)?;
         let heading = dir.map(|dir| Heading { dir, marks, beyond });
         let (size, seen) = (row.get::<_, u64>(5)?, Marks(row.get(12)?));
-        Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), wanted, size, received))
+        let trace = row.get::<_, Option<[u8; 16]>>(15)?.map(u128::from_be_bytes);
+        let figures = (size, received, trace);
+        Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), wanted, figures))
     };
     let found = statement.query_map(params![number, after, u64::from(most) + 1], row)?;
     let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -352,7 +355,7 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     found.truncate(most as usize);
     let next = found.last().filter(|_| more).map(|(seq, ..)| *seq);
     let mut rows = Vec::new();
-    for (_, record, (spot, seen, heading), wanted, size, received) in found {
+    for (_, record, (spot, seen, heading), wanted, figures) in found {
         let wanted = match wanted {
             None => None,
             Some((folder, dir, role, marks)) => {
@@ -360,7 +363,8 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
                 Some(Wanted { folder, dir, path, role, marks })
             }
         };
-        rows.push(Pending { record, spot, seen, heading, wanted, size, received });
+        let (size, received, trace) = figures;
+        rows.push(Pending { record, spot, seen, heading, wanted, size, received, trace });
     }
     Ok(ProviderAnswer::Pending { rows, next })
 }

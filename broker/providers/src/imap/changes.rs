@@ -1,0 +1,586 @@
+//! Carrying out at the server what programs have changed in the store.
+//!
+//! The store says how a message is to be, and where it lies. Before a message is moved or appended, the store is told where it will be and
+//! which number the next message there was going to have: whatever is cut off, the message is looked for behind that number before it is
+//! moved or appended again. Flags are changed as differences, so that another program's flags stay.
+
+use std::collections::HashSet;
+use std::io::Read as _;
+
+use sundown_core::provider::{
+    ChangedFolder, Heading, MirrorChange, Pending, ProviderError, Spot, Wanted,
+};
+use sundown_protocol::Code;
+use sundown_protocol::folder::{Marks, Role};
+
+use super::account::{Access, Account};
+use super::conversation::{Done, Part, Told};
+use super::facts::{self, Described, message_id};
+use super::names::{self, Name, spot};
+use super::{Data, Response, Set};
+use crate::mailbox::Halt;
+
+/// The largest message that is appended. It is held in memory while it is.
+const LARGEST: u64 = 256 << 20;
+
+/// Marks that a message keeps once it has them, whoever gave them to it.
+const GROWING: u16 = Marks::ANSWERED.0 | Marks::FORWARDED.0;
+
+/// Why one change was not carried out.
+enum Failure {
+    Halt(Halt),
+    /// The others go on.
+    This(ProviderError),
+}
+
+impl From<Halt> for Failure {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(halt)
+    }
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        Self::Halt(Halt::Failed(error))
+    }
+}
+
+fn this(code: Code, text: impl Into<String>) -> Failure {
+    Failure::This(ProviderError::new(code, text))
+}
+
+/// Where a message is to lie.
+struct Target {
+    dir: String,
+    marks: Marks,
+}
+
+/// Where the next message of a folder will be.
+#[derive(Clone, Copy)]
+struct Next {
+    validity: u32,
+    uid: u32,
+}
+
+impl Account<'_> {
+    /// Carries out everything that is pending. A change that fails leaves the others alone, and stays pending: the first error.
+    pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
+        let mut failed = self.change_folders()?;
+        let mut tried = HashSet::new();
+        let mut after = 0;
+        loop {
+            let (rows, next) = self.book.pending(after)?;
+            for row in &rows {
+                if !tried.insert(row.record) {
+                    continue;
+                }
+                self.go_on()?;
+                match self.one(row) {
+                    Ok(()) => self.book.write()?,
+                    Err(Failure::Halt(halt)) => return Err(halt),
+                    Err(Failure::This(error)) => {
+                        let record = format!("{:032x}", row.record);
+                        tracing::warn!(server = self.talk.place(), record, %error, "a change is not made at the server yet");
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            match next {
+                Some(next) => after = next,
+                None => return Ok(failed),
+            }
+        }
+    }
+
+    fn one(&mut self, pending: &Pending) -> Result<(), Failure> {
+        let record = pending.record;
+        let lies = self.whereabouts(pending)?;
+        let Some(wanted) = &pending.wanted else {
+            if let Some((dir, uid)) = &lies {
+                self.remove(dir, *uid)?;
+            }
+            let marks = Marks::default();
+            return Ok(self.book.say(MirrorChange::Done {
+                record,
+                spot: None,
+                marks,
+                wanted: None,
+            })?);
+        };
+        let target = self.target(pending, wanted, lies.as_ref())?;
+        let asked = Some((wanted.folder, wanted.marks));
+        let (place, marks) = match lies {
+            None if pending.spot.is_some() => {
+                // It is gone at the server, which is noticed by a look at its folder.
+                if let Some(spot) = &pending.spot {
+                    self.look_again(&spot.dir);
+                }
+                return Ok(());
+            }
+            None => self.append(pending, &target)?,
+            Some((dir, uid)) => {
+                let seen = pending.seen;
+                let marks = self.set_flags((&dir, uid), seen, target.marks)?;
+                if dir == target.dir {
+                    let validity = self.validity(&dir)?;
+                    (spot(&dir, validity, uid), marks)
+                } else {
+                    (self.relocate(pending, (&dir, uid), &target, marks)?, marks)
+                }
+            }
+        };
+        let done = MirrorChange::Done { record, spot: Some(place), marks, wanted: asked };
+        Ok(self.book.say(done)?)
+    }
+
+    fn look_again(&mut self, dir: &str) {
+        if let Some(folder) = self.folders.get_mut(dir) {
+            folder.stale = true;
+        }
+    }
+
+    fn validity(&mut self, dir: &str) -> Result<u32, Failure> {
+        let selected = self.open(dir, Access::Look)?.map_err(Failure::This)?;
+        Ok(selected.validity)
+    }
+
+    /// Where a message is: where the store knows it, or where a try that was cut off has put it.
+    fn whereabouts(&mut self, pending: &Pending) -> Result<Option<(String, u32)>, Failure> {
+        let known = self.known_place(pending)?;
+        let Some(heading) = &pending.heading else { return Ok(known) };
+        match known {
+            // One command moves a message, so it was not carried out.
+            Some(known) if self.can.moves => Ok(Some(known)),
+            Some((dir, uid)) if dir != heading.dir => match self.behind(pending, heading)? {
+                Some(copy) => {
+                    // It was copied, and what was copied is still to be removed.
+                    self.remove(&dir, uid)?;
+                    Ok(Some(copy))
+                }
+                None => Ok(Some((dir, uid))),
+            },
+            Some(known) => Ok(Some(known)),
+            None => self.behind(pending, heading),
+        }
+    }
+
+    /// Where the store knows a message, if it is there.
+    fn known_place(&mut self, pending: &Pending) -> Result<Option<(String, u32)>, Failure> {
+        let Some(Spot { dir, name }) = &pending.spot else { return Ok(None) };
+        let Some((validity, uid)) = names::number(name) else { return Ok(None) };
+        if !self.folders.get(dir).is_some_and(|folder| folder.has_messages) {
+            return Ok(None);
+        }
+        if self.validity(dir)? != validity {
+            self.look_again(dir);
+            return Err(this(
+                Code::E_CALL_FAILED,
+                "the server has numbered the folder anew; it is looked at first",
+            ));
+        }
+        let there = self.search(&format!("UID {uid}"))?.contains(&uid);
+        Ok(there.then(|| (dir.clone(), uid)))
+    }
+
+    /// The message that a try has put into a folder before it was cut off: one behind the number that was next, which no row is, and that is
+    /// described alike.
+    fn behind(
+        &mut self,
+        pending: &Pending,
+        heading: &Heading,
+    ) -> Result<Option<(String, u32)>, Failure> {
+        let beyond = heading.beyond.as_deref().and_then(names::number);
+        let Some((validity, uid)) = beyond.filter(|_| self.folders.contains_key(&heading.dir))
+        else {
+            return Ok(None);
+        };
+        if self.validity(&heading.dir)? != validity {
+            return Ok(None);
+        }
+        let next = Next { validity, uid };
+        let found = self.like(pending, &heading.dir, next)?;
+        Ok(found.map(|uid| (heading.dir.clone(), uid)))
+    }
+
+    /// A message behind a number that is like the pending one, and no row of the store.
+    fn like(&mut self, pending: &Pending, dir: &str, next: Next) -> Result<Option<u32>, Failure> {
+        // The server may have put it in after the folder was opened.
+        self.select(dir, Access::Look, None, |_| {})?.map_err(Failure::This)?;
+        let uids = self.search(&format!("UID {}:*", next.uid))?;
+        let uids: Vec<_> = uids.into_iter().filter(|uid| *uid >= next.uid).collect();
+        if uids.is_empty() {
+            return Ok(None);
+        }
+        let own = self.own_id(pending)?;
+        let mut set = Set::default();
+        uids.iter().for_each(|uid| set.push(*uid));
+        let mut described = self.describe(&set)?;
+        described.sort_unstable_by_key(|described| described.uid);
+        for Described { uid, facts, id, .. } in described {
+            let known = self.book.marks_of(dir, &names::message(next.validity, uid));
+            if known.map_err(Halt::from)?.is_some() {
+                continue;
+            }
+            let same = match (pending.trace, &own) {
+                (Some(trace), _) => facts.trace == Some(trace),
+                (None, Some(own)) => id.as_ref() == Some(own),
+                (None, None) => id.is_none() && facts.received / 1000 == pending.received / 1000,
+            };
+            if same {
+                return Ok(Some(uid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `Message-ID` of a message whose bytes the store has.
+    fn own_id(&mut self, pending: &Pending) -> Result<Option<Vec<u8>>, Failure> {
+        if pending.trace.is_some() {
+            return Ok(None);
+        }
+        let mut head = Vec::new();
+        let message = match self.book.open_message(pending.record) {
+            Ok(message) => message,
+            Err(_) => return Ok(None),
+        };
+        let read = message.take(crate::headers::MAX_HEAD as u64).read_to_end(&mut head);
+        read.map_err(|error| this(Code::E_CALL_FAILED, error.to_string()))?;
+        Ok(message_id(&head))
+    }
+
+    /// Where a message is to lie, and with which marks. What is deleted is in the folder for that; without one it stays, and has the mark.
+    fn target(
+        &mut self,
+        pending: &Pending,
+        wanted: &Wanted,
+        lies: Option<&(String, u32)>,
+    ) -> Result<Target, Failure> {
+        let (marks, seen) = (wanted.marks, pending.seen);
+        let unmarked = Marks(marks.0 & !Marks::DELETED.0);
+        let bound = wanted.dir.clone().filter(|dir| self.folders.contains_key(dir));
+        if wanted.role == Some(Role::Deleted) {
+            let here = lies.map(|(dir, _)| dir.clone());
+            let marked = Marks(marks.0 | Marks::DELETED.0);
+            return Ok(match (bound, here) {
+                // It has the mark already, from whoever deleted it.
+                (_, Some(dir)) if seen.contains(Marks::DELETED) => Target { dir, marks },
+                (Some(trash), _) => Target { dir: trash, marks },
+                (None, Some(dir)) => Target { dir, marks: marked },
+                (None, None) => Target { dir: self.inbox()?, marks: marked },
+            });
+        }
+        let dir = match bound {
+            Some(dir) => dir,
+            None => self.make(wanted)?,
+        };
+        // A mark that was there before says where the message was, and not where it is to be.
+        let is_new = marks.contains(Marks::DELETED) && !seen.contains(Marks::DELETED);
+        Ok(Target { dir, marks: if is_new { marks } else { unmarked } })
+    }
+
+    fn inbox(&self) -> Result<String, Failure> {
+        let inbox = self.folders.iter().find(|(_, folder)| folder.name.is_inbox());
+        let inbox = inbox.map(|(dir, _)| dir.clone());
+        inbox.ok_or_else(|| this(Code::E_CALL_FAILED, "the server has no Inbox"))
+    }
+
+    /// Makes the folder of a message at the server, and those that it is in.
+    fn make(&mut self, wanted: &Wanted) -> Result<String, Failure> {
+        let mut parent: Option<String> = None;
+        for part in &wanted.path {
+            if let Some(dir) = part.dir.clone().filter(|dir| self.folders.contains_key(dir)) {
+                parent = Some(dir);
+                continue;
+            }
+            let above = parent.as_ref().map(|dir| &self.folders[dir].name);
+            let above = above.filter(|name| !name.is_inbox());
+            let name = Name::inside(above, &part.name, self.delimiter);
+            let dir = name.dir();
+            if !self.folders.contains_key(&dir) {
+                self.create(&name)?;
+            }
+            let (folder, name) = (part.folder, part.name.clone());
+            self.book.say(MirrorChange::FolderMade { folder, dir: dir.clone(), name })?;
+            self.book.write()?;
+            parent = Some(dir);
+        }
+        parent.ok_or_else(|| this(Code::E_CALL_FAILED, "the store names no folder"))
+    }
+
+    fn create(&mut self, name: &Name) -> Result<(), Failure> {
+        let done =
+            self.talk.command(&[Part::Text("CREATE "), Part::Value(&name.wire)], |_| Ok(()))?;
+        self.said(done, &format!("to make the folder {}", name.shown()))?;
+        // Clients that show only what is subscribed to are to see it, too.
+        self.talk.command(&[Part::Text("SUBSCRIBE "), Part::Value(&name.wire)], |_| Ok(()))?;
+        self.survey(false)?;
+        if self.folders.contains_key(&name.dir()) {
+            return Ok(());
+        }
+        let text = format!(
+            "the folder {} was made at the server, and is not among those that are shown",
+            name.shown()
+        );
+        Err(this(Code::E_CALL_FAILED, text))
+    }
+
+    fn said(&self, done: Done, what: &str) -> Result<Done, Failure> {
+        done.expect(self.talk.place(), what).map_err(Failure::This)
+    }
+
+    /// Removes a message for good: only it, whatever else has the mark. Without a command for that it keeps the mark, and is not shown.
+    fn remove(&mut self, dir: &str, uid: u32) -> Result<(), Failure> {
+        self.change(dir)?;
+        let done = self.talk.run(&format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)"))?;
+        self.said(done, "to remove a message")?;
+        if self.can.uidplus {
+            let done = self.talk.run(&format!("UID EXPUNGE {uid}"))?;
+            self.said(done, "to remove a message")?;
+        }
+        Ok(())
+    }
+
+    /// Opens a folder to change something in it.
+    fn change(&mut self, dir: &str) -> Result<Marks, Failure> {
+        let selected = self.open(dir, Access::Change)?.map_err(Failure::This)?;
+        Ok(selected.permanent)
+    }
+
+    /// Changes flags by what is different from what was seen. What the folder keeps no flags for stays in the store.
+    fn set_flags(
+        &mut self,
+        (dir, uid): (&str, u32),
+        seen: Marks,
+        wanted: Marks,
+    ) -> Result<Marks, Failure> {
+        let seen = Marks(seen.0 & Marks::KNOWN);
+        if seen == wanted {
+            return Ok(wanted);
+        }
+        let kept = self.change(dir)?;
+        let add = Marks(wanted.0 & !seen.0 & kept.0);
+        let remove = Marks(seen.0 & !wanted.0 & kept.0 & !GROWING);
+        for (sign, marks) in [('+', add), ('-', remove)] {
+            if marks.0 == 0 {
+                continue;
+            }
+            let flags = facts::flags(marks);
+            let done = self.talk.run(&format!("UID STORE {uid} {sign}FLAGS.SILENT ({flags})"))?;
+            self.said(done, "to change flags")?;
+        }
+        Ok(Marks((seen.0 | add.0) & !remove.0 | wanted.0 & !kept.0))
+    }
+
+    /// The number that the next message of a folder will have.
+    fn next(&mut self, dir: &str) -> Result<Next, Failure> {
+        let wire = self.folders[dir].name.wire.clone();
+        let mut found = None;
+        let parts =
+            [Part::Text("STATUS "), Part::Value(&wire), Part::Text(" (UIDNEXT UIDVALIDITY)")];
+        let done = self.talk.command(&parts, |response| {
+            if let Response::Data(Data::Status(status)) = response {
+                found = status.uid_validity.zip(status.uid_next);
+            }
+            Ok(())
+        })?;
+        self.said(done, "what the next message will be")?;
+        let (validity, uid) =
+            found.ok_or_else(|| this(Code::E_CALL_FAILED, "the server does not say UIDNEXT"))?;
+        Ok(Next { validity, uid })
+    }
+
+    /// Tells the store where a message will be, before it is put there.
+    fn announce(
+        &mut self,
+        pending: &Pending,
+        from: Option<(Spot, Marks)>,
+        target: &Target,
+    ) -> Result<Next, Failure> {
+        let next = self.next(&target.dir)?;
+        let beyond = Some(names::message(next.validity, next.uid));
+        let to = Heading { dir: target.dir.clone(), marks: target.marks, beyond };
+        self.book.say(MirrorChange::Leaves { record: pending.record, from, to })?;
+        self.book.write()?;
+        Ok(next)
+    }
+
+    /// Moves a message to another folder.
+    fn relocate(
+        &mut self,
+        pending: &Pending,
+        (dir, uid): (&str, u32),
+        target: &Target,
+        marks: Marks,
+    ) -> Result<Spot, Failure> {
+        let validity = self.validity(dir)?;
+        let next = self.announce(pending, Some((spot(dir, validity, uid), marks)), target)?;
+        self.change(dir)?;
+        let wire = self.folders[&target.dir].name.wire.clone();
+        let command = if self.can.moves { "MOVE" } else { "COPY" };
+        let text = format!("UID {command} {uid} ");
+        let mut copied = None;
+        let parts = [Part::Text(&text), Part::Value(&wire)];
+        let done = self.talk.command(&parts, |response| {
+            // MOVE says it before it is through.
+            if let Response::Words { said, .. } = response
+                && let Some(super::Note::CopyUid { validity, to, .. }) = &said.note
+            {
+                copied = Some((*validity, to.clone()));
+            }
+            Ok(())
+        })?;
+        let done = self.said(done, "to move a message")?;
+        if let Some(Told::CopyUid { validity, to, .. }) = done.note {
+            copied = Some((validity, to));
+        }
+        let there = copied.and_then(|(validity, to)| Some((validity, to.numbers().next()?)));
+        let there = match there {
+            Some(there) => Some(there),
+            None => self.like(pending, &target.dir, next)?.map(|uid| (next.validity, uid)),
+        };
+        if !self.can.moves {
+            if there.is_none() {
+                let text =
+                    "the server does not say where it has put the message; it is looked for again";
+                return Err(this(Code::E_CALL_FAILED, text));
+            }
+            self.remove(dir, uid)?;
+        }
+        self.look_again(&target.dir);
+        let (validity, uid) = there.ok_or_else(|| {
+            this(
+                Code::E_CALL_FAILED,
+                "the message was not found where it was moved to; it is looked for again",
+            )
+        })?;
+        Ok(spot(&target.dir, validity, uid))
+    }
+
+    /// Puts a message that the store has into a folder.
+    fn append(&mut self, pending: &Pending, target: &Target) -> Result<(Spot, Marks), Failure> {
+        let mut bytes = Vec::new();
+        match self.book.open_message(pending.record) {
+            Ok(message) => {
+                let read = with_line_ends(message, &mut bytes);
+                read.map_err(|error| this(Code::E_CALL_FAILED, error.to_string()))?;
+            }
+            Err(error) => return Err(Failure::This(error)),
+        }
+        let next = self.announce(pending, None, target)?;
+        let wire = self.folders[&target.dir].name.wire.clone();
+        let marks = target.marks;
+        let text = format!(
+            " ({}) \"{}\" {{{}}}",
+            facts::flags(marks),
+            super::date::write(pending.received as i64),
+            bytes.len()
+        );
+        let parts = [Part::Text("APPEND "), Part::Value(&wire), Part::Text(&text)];
+        let tag = self.talk.begin(&parts)?;
+        let done = match self.talk.may_go_on(&mut |_| {})? {
+            Some(refused) => refused,
+            None => {
+                self.talk.send(&bytes)?;
+                self.talk.send(b"\r\n")?;
+                self.talk.finish(&tag, |_| Ok(()))?
+            }
+        };
+        let done = self.said(
+            done,
+            &format!("to put a message into {}", self.folders[&target.dir].name.shown()),
+        )?;
+        let there = match &done.note {
+            Some(Told::AppendUid { validity, uids }) => {
+                uids.numbers().next().map(|uid| (*validity, uid))
+            }
+            _ => self.like(pending, &target.dir, next)?.map(|uid| (next.validity, uid)),
+        };
+        self.look_again(&target.dir);
+        let (validity, uid) = there.ok_or_else(|| {
+            this(
+                Code::E_CALL_FAILED,
+                "the server does not say where it has put the message; it is looked for again",
+            )
+        })?;
+        Ok((spot(&target.dir, validity, uid), marks))
+    }
+
+    /// Renames and removes the folders that have another name in the store, or were removed there. The first error.
+    fn change_folders(&mut self) -> Result<Option<ProviderError>, Halt> {
+        let mut failed = None;
+        let changed = self.book.changed_folders()?;
+        let some = !changed.is_empty();
+        for ChangedFolder { dir, wanted } in changed {
+            self.go_on()?;
+            let name = wanted.as_ref().map(|path| path.last().cloned().unwrap_or_default());
+            let Some(folder) = self.folders.get(&dir) else {
+                self.book.say(MirrorChange::FolderKept { dir, name })?;
+                continue;
+            };
+            let before = folder.name.clone();
+            let change = match &name {
+                Some(own) => {
+                    let parent =
+                        before.parent().and_then(|dir| Some(&self.folders.get(&dir)?.name));
+                    let to = Name::inside(parent, own, self.delimiter);
+                    let parts = [
+                        Part::Text("RENAME "),
+                        Part::Value(&before.wire),
+                        Part::Text(" "),
+                        Part::Value(&to.wire),
+                    ];
+                    let done = self.talk.command(&parts, |_| Ok(()))?;
+                    let what = format!("to rename the folder {}", before.shown());
+                    done.expect(self.talk.place(), &what).map(|_| MirrorChange::FolderMoved {
+                        from: dir.clone(),
+                        to: to.dir(),
+                        name: own.clone(),
+                    })
+                }
+                None => {
+                    self.selected = None;
+                    let parts = [Part::Text("DELETE "), Part::Value(&before.wire)];
+                    let done = self.talk.command(&parts, |_| Ok(()))?;
+                    let what = format!("to remove the folder {}", before.shown());
+                    done.expect(self.talk.place(), &what)
+                        .map(|_| MirrorChange::FolderGone { dir: dir.clone() })
+                }
+            };
+            let change = change.unwrap_or_else(|error| {
+                tracing::warn!(server = self.talk.place(), folder = before.shown(), %error, "a folder stays as it is at the server");
+                failed.get_or_insert(error);
+                MirrorChange::FolderKept { dir, name }
+            });
+            self.book.say_all(vec![change])?;
+            self.book.write()?;
+        }
+        if some {
+            self.selected = None;
+            self.survey(false)?;
+        }
+        Ok(failed)
+    }
+}
+
+/// Reads a message, whose lines end in CRLF then.
+fn with_line_ends(
+    mut message: Box<dyn std::io::Read + Send + '_>,
+    into: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let n = message.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        if into.len() as u64 + n as u64 > LARGEST {
+            return Err(std::io::Error::other("the message is too large to be put at the server"));
+        }
+        for byte in &buffer[..n] {
+            if *byte == b'\n' && into.last() != Some(&b'\r') {
+                into.push(b'\r');
+            }
+            into.push(*byte);
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The conversation with a server: commands there, responses back, each within its time.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use super::{About, End, Inbox, Note, Response, Said, Set};
+use crate::Result;
+use crate::mailbox::Halt;
+use crate::network::mechanism::Mechanism;
+use crate::network::trouble::{Kind, Trouble};
+use crate::network::wire::{Stream, Wire};
+
+/// How much is read at once.
+const READ: usize = 64 << 10;
+
+/// What a server can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Offer(BTreeSet<String>);
+
+impl Offer {
+    fn of(words: &[&[u8]]) -> Self {
+        let upper = |word: &&[u8]| String::from_utf8_lossy(word).to_ascii_uppercase();
+        Self(words.iter().map(upper).collect())
+    }
+
+    pub(super) fn has(&self, capability: &str) -> bool {
+        self.0.contains(capability)
+    }
+
+    /// Whether one may log on so.
+    pub(super) fn has_mechanism(&self, mechanism: Mechanism) -> bool {
+        self.0.contains(&format!("AUTH={}", mechanism.name()))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) end: End,
+    /// What programs may know of it.
+    pub(super) note: Option<Told>,
+    /// The server's words.
+    pub(super) words: String,
+}
+
+/// What the end of a command says, of what is used here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    AppendUid {
+        validity: u32,
+        uids: Set,
+    },
+    CopyUid {
+        validity: u32,
+        from: Set,
+        to: Set,
+    },
+    /// By its name, in capitals.
+    Other(String),
+}
+
+impl Done {
+    /// Fails unless the command was carried out.
+    pub(super) fn expect(self, place: &str, what: &str) -> Result<Self> {
+        if self.end == End::Ok {
+            return Ok(self);
+        }
+        let text = format!("{place} refuses {what}: {}", self.words);
+        let code = match &self.note {
+            Some(Told::Other(name)) if name == "OVERQUOTA" => Code::E_NOT_ENOUGH_RESOURCES,
+            Some(Told::Other(name)) if name == "NONEXISTENT" => Code::E_NOT_FOUND,
+            Some(Told::Other(name)) if name == "NOPERM" => Code::E_NO_ACCESS,
+            _ => Code::E_CALL_FAILED,
+        };
+        Err(ProviderError::new(code, text))
+    }
+}
+
+/// Something that is not text in a command.
+pub(super) enum Part<'a> {
+    /// As it stands.
+    Text(&'a str),
+    /// A name or another value, quoted or as a literal.
+    Value(&'a [u8]),
+}
+
+/// A conversation with a server.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    stream: Stream,
+    inbox: Inbox,
+    place: String,
+    timeout: Duration,
+    tags: u32,
+    pub(super) offer: Offer,
+    buffer: Box<[u8]>,
+}
+
+impl Conversation {
+    /// A conversation with a server that has said nothing yet. Each answer may take so long.
+    pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
+        let (inbox, offer) = (Inbox::default(), Offer::default());
+        let buffer = vec![0; READ].into();
+        Self { stream, inbox, place, timeout, tags: 0, offer, buffer }
+    }
+
+    /// Another handle of the socket, by which another thread ends the conversation.
+    pub(super) fn socket(&mut self) -> io::Result<OwnedFd> {
+        self.stream.wire().another()
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The connection below, if the server has said nothing more.
+    pub(super) fn into_wire(self) -> Option<Wire> {
+        match self.stream {
+            Stream::Plain(wire) if self.inbox.is_empty() => Some(wire),
+            _ => None,
+        }
+    }
+
+    /// Reads the greeting. Whether the server knows already who we are.
+    pub(super) fn greeting(&mut self) -> Result<bool> {
+        let mut greeted = None;
+        let mut words = String::new();
+        while greeted.is_none() {
+            self.next(|response| {
+                if let Response::Words { about, said } = response {
+                    words = text(said.words);
+                    greeted = Some((*about, capabilities(said.note.as_ref())));
+                }
+            })?;
+        }
+        let (about, offer) = greeted.expect("it was waited for");
+        self.offer = offer.unwrap_or_default();
+        match about {
+            About::Ok => Ok(false),
+            About::Preauth => Ok(true),
+            _ => {
+                let text = format!("{} is not ready: {words}", self.place);
+                Err(ProviderError::new(Code::E_NETWORK_ERROR, text))
+            }
+        }
+    }
+
+    /// Asks what the server can do, unless it has said so.
+    pub(super) fn learn(&mut self) -> Result<()> {
+        if self.offer.is_empty() {
+            self.run("CAPABILITY")?;
+        }
+        Ok(())
+    }
+
+    /// What the server can do may be something else from now on.
+    pub(super) fn forget_offer(&mut self) {
+        self.offer = Offer::default();
+    }
+
+    /// Sends a command, and waits until it is through.
+    pub(super) fn run(&mut self, command: &str) -> Result<Done> {
+        self.command(&[Part::Text(command)], |_| Ok(())).map_err(failed)
+    }
+
+    /// Sends a command, and calls a function with everything that the server says until it is through.
+    pub(super) fn command(
+        &mut self,
+        parts: &[Part<'_>],
+        see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<Done, Halt> {
+        let tag = self.begin(parts)?;
+        self.finish(&tag, see)
+    }
+
+    /// Sends a command, and does not wait for its end.
+    pub(super) fn begin(&mut self, parts: &[Part<'_>]) -> Result<String> {
+        self.tags += 1;
+        let tag = format!("a{}", self.tags);
+        let mut out = format!("{tag} ").into_bytes();
+        for part in parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Value(value) if can_be_quoted(value) => {
+                    out.push(b'"');
+                    for byte in *value {
+                        if matches!(byte, b'"' | b'\\') {
+                            out.push(b'\\');
+                        }
+                        out.push(*byte);
+                    }
+                    out.push(b'"');
+                }
+                Part::Value(value) => {
+                    out.extend_from_slice(format!("{{{}}}\r\n", value.len()).as_bytes());
+                    self.send(&out)?;
+                    out.clear();
+                    if let Some(done) = self.may_go_on(&mut |_| {})? {
+                        let text = format!("{} takes no literal: {}", self.place, done.words);
+                        return Err(ProviderError::new(Code::E_CALL_FAILED, text));
+                    }
+                    out.extend_from_slice(value);
+                }
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        self.send(&out)?;
+        Ok(tag)
+    }
+
+    /// Waits until a command is through.
+    pub(super) fn finish(
+        &mut self,
+        tag: &str,
+        mut see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<Done, Halt> {
+        loop {
+            let (mut done, mut seen) = (None, Ok(()));
+            let mut bye = None;
+            self.next(|response| match response {
+                Response::Done { tag: of, end, said } if *of == tag.as_bytes() => {
+                    done = Some(Done { end: *end, note: told(said), words: text(said.words) });
+                }
+                Response::Words { about: About::Bye, said } => bye = Some(text(said.words)),
+                response => seen = see(response),
+            })?;
+            seen?;
+            match (done, bye) {
+                (Some(done), _) => return Ok(done),
+                (None, Some(words)) => return Err(self.said_bye(&words).into()),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn said_bye(&self, words: &str) -> ProviderError {
+        let text = format!("{} has ended the connection: {words}", self.place);
+        ProviderError::new(Code::E_NETWORK_ERROR, text)
+    }
+
+    /// Waits until the server wants the rest of a command. It may refuse the command instead: what that came to.
+    pub(super) fn may_go_on(
+        &mut self,
+        see: &mut impl FnMut(&Response<'_>),
+    ) -> Result<Option<Done>> {
+        loop {
+            let mut goes = None;
+            self.next(|response| match response {
+                Response::GoOn(_) => goes = Some(None),
+                Response::Done { end, said, .. } => {
+                    goes =
+                        Some(Some(Done { end: *end, note: told(said), words: text(said.words) }));
+                }
+                response => see(response),
+            })?;
+            if let Some(goes) = goes {
+                return Ok(goes);
+            }
+        }
+    }
+
+    /// What the server asks for in the middle of a logon, or what the logon came to.
+    pub(super) fn challenge(&mut self, tag: &str) -> Result<std::result::Result<String, Done>> {
+        loop {
+            let mut asked = None;
+            self.next(|response| match response {
+                Response::GoOn(words) => {
+                    asked = Some(Ok(String::from_utf8_lossy(words).into_owned()));
+                }
+                Response::Done { tag: of, end, said } if *of == tag.as_bytes() => {
+                    let (note, words) = (told(said), text(said.words));
+                    asked = Some(Err(Done { end: *end, note, words }));
+                }
+                _ => {}
+            })?;
+            if let Some(asked) = asked {
+                return Ok(asked);
+            }
+        }
+    }
+
+    /// Sends bytes within the time of an answer.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.wire().set_deadline(Instant::now() + self.timeout);
+        let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+        sent.map_err(|error| self.trouble(&error))
+    }
+
+    fn trouble(&self, error: &io::Error) -> ProviderError {
+        Trouble::of(&self.place, error).into_error()
+    }
+
+    /// Calls a function with the next response, for which it waits as long as an answer may take. What cannot be read is passed over.
+    fn next(&mut self, mut see: impl FnMut(&Response<'_>)) -> Result<()> {
+        self.stream.wire().set_deadline(Instant::now() + self.timeout);
+        while !self.read_one(&mut see)? {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Calls a function with a response that has arrived. Whether there was one.
+    fn read_one(&mut self, see: &mut impl FnMut(&Response<'_>)) -> Result<bool> {
+        let place = &self.place;
+        let cut = self.inbox.response().map_err(|broken| {
+            let words = format!("{place} cannot be understood: {broken}");
+            Trouble { kind: Kind::Nonsense, words }.into_error()
+        })?;
+        let Some(bytes) = cut else { return Ok(false) };
+        match Response::read(bytes) {
+            Ok(response) => {
+                let offer = match &response {
+                    Response::Data(super::Data::Capability(words)) => Some(Offer::of(words)),
+                    Response::Done { said, .. } | Response::Words { said, .. } => {
+                        capabilities(said.note.as_ref())
+                    }
+                    _ => None,
+                };
+                see(&response);
+                if let Some(offer) = offer {
+                    self.offer = offer;
+                }
+            }
+            Err(_) => {
+                let begin = text(&bytes[..bytes.len().min(80)]);
+                tracing::debug!(server = place, response = begin, "it is not understood");
+            }
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let read = loop {
+            match self.stream.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
+            Ok(0) => Err(self.trouble(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => {
+                self.inbox.feed(&self.buffer[..n]);
+                Ok(())
+            }
+            Err(error) => Err(self.trouble(&error)),
+        }
+    }
+
+    /// Waits until the server says something, until woken, or until so much time has passed; and calls a function with what it has said.
+    /// Whether it has said something.
+    pub(super) fn listen(
+        &mut self,
+        wake: BorrowedFd<'_>,
+        most: Duration,
+        mut see: impl FnMut(&Response<'_>),
+    ) -> Result<bool> {
+        let mut any = false;
+        let mut bye = None;
+        loop {
+            while self.read_one(&mut |response| {
+                if let Response::Words { about: About::Bye, said } = response {
+                    bye = Some(text(said.words));
+                }
+                any = true;
+                see(response);
+            })? {}
+            if let Some(words) = bye {
+                return Err(self.said_bye(&words));
+            }
+            let most = if any { Duration::ZERO } else { most };
+            let ready = self.stream.wait(wake, most).map_err(|error| self.trouble(&error))?;
+            if !ready {
+                return Ok(any);
+            }
+            self.stream.wire().set_deadline(Instant::now() + self.timeout);
+            self.read()?;
+        }
+    }
+}
+
+fn failed(halt: Halt) -> ProviderError {
+    match halt {
+        Halt::Failed(error) => error,
+        Halt::Told | Halt::Lost(_) => {
+            ProviderError::new(Code::E_CANCEL, "the mailbox rests from now on")
+        }
+    }
+}
+
+/// Values in quotes have no control characters and nothing beyond ASCII.
+fn can_be_quoted(value: &[u8]) -> bool {
+    value.len() < 1000 && value.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn text(bytes: &[u8]) -> String {
+    crate::headers::clean(&String::from_utf8_lossy(bytes))
+}
+
+fn capabilities(note: Option<&Note<'_>>) -> Option<Offer> {
+    match note {
+        Some(Note::Capability(words)) => Some(Offer::of(words)),
+        _ => None,
+    }
+}
+
+fn told(said: &Said<'_>) -> Option<Told> {
+    Some(match said.note.as_ref()? {
+        Note::AppendUid { validity, uids } => {
+            Told::AppendUid { validity: *validity, uids: uids.clone() }
+        }
+        Note::CopyUid { validity, from, to } => {
+            Told::CopyUid { validity: *validity, from: from.clone(), to: to.clone() }
+        }
+        Note::Other(name) => Told::Other(text(name).to_ascii_uppercase()),
+        _ => return None,
+    })
+}

@@ -1,0 +1,202 @@
+//! The thread of an account: it stays connected while somebody is there, and tries again later what fails.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sundown_core::provider::{MirrorChange, ProviderError};
+use sundown_protocol::Code;
+
+use super::account::Account;
+use super::logon::Dialer;
+use super::settings::Settings;
+use crate::mailbox::{Book, Halt, Leave, Order, Orders, Waiting, Waker, Work, answer};
+use crate::{MailboxSupport, Reply};
+
+/// How soon an account is tried again that cannot be reached, first; each time it is twice as long.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The longest time between two tries.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// How soon a logon is tried again that was refused: servers lock accounts.
+const RETRY_LOGON: Duration = Duration::from_secs(600);
+
+/// How soon changes are tried again that could not be carried out.
+const RETRY_CHANGES: Duration = Duration::from_secs(60);
+
+/// How often the folders that the server does not tell of are looked at from outside.
+const SURVEY: Duration = Duration::from_secs(60);
+
+/// How often folders are looked at whose changes cannot be seen from outside.
+const SLOW_SURVEY: Duration = Duration::from_secs(15 * 60);
+
+impl Work for Settings {
+    const THREAD: &'static str = "imap";
+
+    fn work(self, support: Arc<dyn MailboxSupport>, orders: Arc<Orders>) {
+        let dialer = Dialer::new(self);
+        Worker { dialer, support, orders, said: None }.run();
+    }
+}
+
+/// Tries, on the calling thread, whether the account can be used.
+pub(super) fn try_out(settings: Settings) -> Result<(), ProviderError> {
+    let dialer = Dialer::new(settings);
+    let mut talk = dialer.dial()?;
+    talk.run("LIST \"\" \"INBOX\"")?.expect(&dialer.settings.place(), "a list of the folders")?;
+    Ok(())
+}
+
+struct Worker {
+    dialer: Dialer,
+    support: Arc<dyn MailboxSupport>,
+    orders: Arc<Orders>,
+    said: Option<Result<(), ProviderError>>,
+}
+
+impl Worker {
+    /// Works until the account is logged off.
+    fn run(mut self) {
+        while let Some(order) = self.orders.next() {
+            match order {
+                Order::Watch(store, leave) => self.watch(store, &leave),
+                // It is carried out as soon as somebody is there again: a connection for this alone would keep who leaves.
+                Order::CarryOut(_, _, mut changed) => answer(&mut changed, &Ok(())),
+                Order::Look(mut looks) => {
+                    self.dialer.forget();
+                    let settings = self.dialer.settings.clone();
+                    answer(&mut looks, &try_out(settings));
+                }
+            }
+        }
+    }
+
+    /// Stays connected until the account is to rest.
+    fn watch(&mut self, store: u32, leave: &Leave) {
+        let mut held = Waiting::default();
+        let mut retry = RETRY;
+        while leave.go_on().is_ok() {
+            let begun = Instant::now();
+            let halt = match self.attempt((store, leave), &mut held) {
+                Ok(never) => match never {},
+                Err(halt) => halt,
+            };
+            self.orders.connected(None, leave);
+            self.orders.wake_by(None);
+            let error = match halt {
+                Halt::Failed(error) => error,
+                Halt::Told | Halt::Lost(_) => break,
+            };
+            if leave.go_on().is_err() {
+                break;
+            }
+            self.orders.take_waiting(&mut held);
+            self.say(Err(error.clone()));
+            held.answer(&Err(error.clone()));
+            // A connection that lasted was not the trouble.
+            if begun.elapsed() > 2 * LONGEST_RETRY {
+                retry = RETRY;
+            }
+            let time = if error.code == Code::E_LOGON_FAILED { RETRY_LOGON } else { retry };
+            retry = (retry * 2).min(LONGEST_RETRY);
+            self.pause(spread(time), leave, &error, &mut held);
+        }
+        self.orders.put_back(held);
+    }
+
+    /// Waits for the time of another try. Somebody who wants a look has it at once; a change waits, and is told why.
+    fn pause(&self, time: Duration, leave: &Leave, error: &ProviderError, held: &mut Waiting) {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || leave.go_on().is_err() {
+                return;
+            }
+            self.orders.pause(left, leave);
+            self.orders.take_waiting(held);
+            if !held.looks.is_empty() {
+                self.dialer.forget();
+                return;
+            }
+            answer(&mut held.changed, &Err(error.clone()));
+        }
+    }
+
+    fn say(&mut self, now: Result<(), ProviderError>) {
+        if self.said.as_ref() != Some(&now) {
+            self.support.say(now.clone());
+            self.said = Some(now);
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        (store, leave): (u32, &Leave),
+        held: &mut Waiting,
+    ) -> Result<std::convert::Infallible, Halt> {
+        let waker = Waker::new().map_err(|error| failed(&error))?;
+        let mut talk = self.dialer.dial()?;
+        self.orders.connected(Some(talk.socket().map_err(|error| failed(&error))?), leave);
+        self.orders.wake_by(Some(waker.clone()));
+        let name = self.dialer.settings.account();
+        let book = Book::open(&self.support, store, &name, leave.clone())?;
+        let settings = self.dialer.settings.clone();
+        let mut account = Account::begin(&settings, talk, book)?;
+        let (mut surveyed, mut looked) = (None::<Instant>, None::<Instant>);
+        let mut retry = None::<Instant>;
+        let mut passed = false;
+        loop {
+            leave.go_on()?;
+            self.orders.take_waiting(held);
+            let is_look = !held.looks.is_empty() || !passed;
+            let is_slow = is_look || looked.is_none_or(|at| at.elapsed() >= SLOW_SURVEY);
+            if is_slow || surveyed.is_none_or(|at| at.elapsed() >= SURVEY) {
+                account.survey(is_slow)?;
+                surveyed = Some(Instant::now());
+                looked = if is_slow { surveyed } else { looked };
+            }
+            let is_due = retry.is_some_and(|at| Instant::now() >= at);
+            if is_look || is_due || !held.changed.is_empty() {
+                let failed = account.carry_out()?;
+                retry = failed.as_ref().map(|_| Instant::now() + RETRY_CHANGES);
+                let outcome = failed.map_or(Ok(()), Err);
+                answer(&mut held.changed, &outcome);
+                self.say(outcome);
+            }
+            account.look_around()?;
+            if is_look {
+                account.book.say(MirrorChange::Passed)?;
+                account.book.write()?;
+                passed = true;
+                answer(&mut held.looks, &Ok(()));
+            }
+            if !account.is_current() || account.work()? {
+                continue;
+            }
+            let mut most = SURVEY;
+            if let Some(at) = retry {
+                most = most.min(at.saturating_duration_since(Instant::now()));
+            }
+            account.wait(&waker, most)?;
+        }
+    }
+}
+
+fn failed(error: &std::io::Error) -> Halt {
+    let text = format!("the connection cannot be used: {error}");
+    Halt::Failed(ProviderError::new(Code::E_CALL_FAILED, text))
+}
+
+/// A time, and up to a quarter of it: not all come back at once.
+fn spread(time: Duration) -> Duration {
+    let part = getrandom::u32().unwrap_or_default() % 256;
+    time + time / 4 * part / 256
+}
+
+/// Tries an account, on a thread for this alone.
+pub(super) fn try_apart(settings: Settings, reply: Reply<()>) {
+    // Without a thread the reply says that the call failed.
+    let _ = std::thread::Builder::new()
+        .name("imap".into())
+        .spawn(move || reply.send(try_out(settings)));
+}
