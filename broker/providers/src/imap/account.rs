@@ -76,6 +76,8 @@ pub(super) struct Folder {
     exists: Option<u32>,
     /// Whether the server did not open it.
     is_closed: bool,
+    /// The marks that it keeps, once it was open to be changed.
+    pub(super) kept: Option<Marks>,
     /// The numbers of messages that the first mirror has still to take, once they were asked for.
     older: Option<Vec<u32>>,
 }
@@ -121,7 +123,7 @@ pub(super) struct Selected {
     pub(super) next: u32,
     modseq: u64,
     exists: u32,
-    /// The marks that the folder keeps.
+    /// The marks that the folder keeps, if it is open to be changed.
     pub(super) permanent: Marks,
 }
 
@@ -279,6 +281,7 @@ impl<'a> Account<'a> {
             let said = said.map(|(_, figures)| *figures);
             let (mut stale, mut older, mut has_new, mut exists) =
                 (known.is_none(), None, false, None);
+            let kept = known.as_ref().and_then(|known| known.kept);
             if let Some(known) = known {
                 stale = known.stale || known.figures != said || said.is_none();
                 (older, has_new, exists) = (known.older, known.has_new, known.exists);
@@ -294,6 +297,7 @@ impl<'a> Account<'a> {
                 has_new,
                 exists,
                 is_closed: false,
+                kept,
                 older,
             };
             self.folders.insert(dir, folder);
@@ -479,7 +483,11 @@ impl<'a> Account<'a> {
             Ok(())
         })?;
         let what = format!("to open the folder {}", self.folders[dir].name.shown());
-        Ok(done.expect(self.talk.place(), &what).map(|_| {
+        let opened = done.expect(self.talk.place(), &what);
+        if opened.is_ok() && access == Access::Change {
+            self.folders.get_mut(dir).expect("it was listed").kept = Some(selected.permanent);
+        }
+        Ok(opened.map(|_| {
             self.selected = Some(selected.clone());
             selected
         }))
@@ -666,17 +674,13 @@ impl<'a> Account<'a> {
         selected: &Selected,
         flags: Vec<(u32, Marks)>,
     ) -> Result<(), Halt> {
-        let kept = selected.permanent.0;
-        let now = |before: Marks, there: Marks| {
-            Marks((there.0 & kept) | (before.0 & !kept & Marks::KNOWN))
-        };
         let validity = selected.validity;
         let mut changed = Vec::new();
         if flags.len() <= FEW {
             for (uid, there) in flags {
                 let known = self.book.marks_of(dir, &names::message(validity, uid))?;
-                if let Some(before) = known.filter(|before| now(*before, there) != *before) {
-                    changed.push((uid, now(before, there)));
+                if let Some(before) = known.filter(|before| *before != there) {
+                    changed.push((uid, before, there));
                 }
             }
         } else {
@@ -685,16 +689,25 @@ impl<'a> Account<'a> {
                 if let Some((of, uid)) = names::number(name)
                     && of == validity
                     && let Some(there) = there.get(&uid)
-                    && now(before, *there) != before
+                    && before != *there
                 {
-                    changed.push((uid, now(before, *there)));
+                    changed.push((uid, before, *there));
                 }
                 Ok(())
             })?;
         }
-        for (uid, marks) in changed {
-            self.counts.changed += 1;
-            self.book.say(MirrorChange::Marked { spot: spot(dir, validity, uid), marks })?;
+        // Marks that are missing there may be such as the folder does not keep, which is known once it was open to be changed.
+        let are_missing = |(_, before, there): &(u32, Marks, Marks)| before.0 & !there.0 != 0;
+        if self.folders[dir].kept.is_none() && changed.iter().any(are_missing) {
+            let _ = self.open(dir, Access::Change)?;
+        }
+        let kept = self.folders[dir].kept.unwrap_or(Marks(Marks::KNOWN)).0;
+        for (uid, before, there) in changed {
+            let marks = Marks((there.0 & kept) | (before.0 & !kept & Marks::KNOWN));
+            if marks != before {
+                self.counts.changed += 1;
+                self.book.say(MirrorChange::Marked { spot: spot(dir, validity, uid), marks })?;
+            }
         }
         Ok(())
     }

@@ -296,12 +296,23 @@ impl Account<'_> {
             let above = above.filter(|name| !name.is_inbox());
             let name = Name::inside(above, &part.name, self.delimiter);
             let dir = name.dir();
-            if !self.folders.contains_key(&dir) {
+            let is_new = !self.folders.contains_key(&dir);
+            if is_new {
                 self.create(&name)?;
             }
-            let (folder, name) = (part.folder, part.name.clone());
-            self.book.say(MirrorChange::FolderMade { folder, dir: dir.clone(), name })?;
+            let (folder, own) = (part.folder, part.name.clone());
+            self.book.say(MirrorChange::FolderMade { folder, dir: dir.clone(), name: own })?;
             self.book.write()?;
+            if is_new {
+                self.survey(false)?;
+            }
+            if !self.folders.contains_key(&dir) {
+                let text = format!(
+                    "the folder {} was made at the server, and is not among those that are shown",
+                    name.shown()
+                );
+                return Err(this(Code::E_CALL_FAILED, text));
+            }
             parent = Some(dir);
         }
         parent.ok_or_else(|| this(Code::E_CALL_FAILED, "the store names no folder"))
@@ -313,15 +324,7 @@ impl Account<'_> {
         self.said(done, &format!("to make the folder {}", name.shown()))?;
         // Clients that show only what is subscribed to are to see it, too.
         self.talk.command(&[Part::Text("SUBSCRIBE "), Part::Value(&name.wire)], |_| Ok(()))?;
-        self.survey(false)?;
-        if self.folders.contains_key(&name.dir()) {
-            return Ok(());
-        }
-        let text = format!(
-            "the folder {} was made at the server, and is not among those that are shown",
-            name.shown()
-        );
-        Err(this(Code::E_CALL_FAILED, text))
+        Ok(())
     }
 
     fn said(&self, done: Done, what: &str) -> Result<Done, Failure> {

@@ -45,8 +45,11 @@ impl Name {
             wire.push(delimiter);
             parts.clone_from(&parent.parts);
         }
-        wire.extend_from_slice(utf7::encode(name).as_bytes());
-        parts.push(name.to_owned());
+        // No server has a part with what separates parts in it.
+        let separates = |c: char| c.is_control() || delimiter.is_some_and(|by| c == char::from(by));
+        let name = name.replace(separates, "_");
+        wire.extend_from_slice(utf7::encode_word(&name).as_bytes());
+        parts.push(name);
         Self { wire, parts }
     }
 
@@ -180,8 +183,8 @@ mod tests {
         assert!(listed("Inbox", None).is_inbox() && listed("INBOX", Some(b'.')).parent().is_none());
         assert_eq!(listed("tmp", Some(b'.')).dir(), "/tmp");
         assert_eq!(listed("&&&", Some(b'.')).parts, ["&&&"]);
-        let made = Name::inside(Some(&listed("A.b", Some(b'.'))), "c/d", Some(b'.'));
-        assert_eq!((made.wire.as_slice(), made.dir().as_str()), (&b"A.b.c&AC8-d"[..], "/A.b.c/d"));
+        let made = Name::inside(Some(&listed("A.b", Some(b'.'))), "c/d.e", Some(b'.'));
+        assert_eq!((made.wire.as_slice(), made.dir().as_str()), (&b"A.b.c/d_e"[..], "/A.b.c/d_e"));
         assert_eq!(Name::inside(None, "é", None).wire, b"&AOk-");
     }
 

@@ -12,6 +12,8 @@ mod book;
 mod desk;
 mod halt;
 mod orders;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod utf7;
 
 pub(crate) use book::{Book, PAGE};

@@ -14,13 +14,27 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
+/// Whether a character stands for itself in the name of a directory.
+fn is_direct_in_directory(c: char) -> bool {
+    is_direct(c) && !matches!(c, '.' | '/')
+}
+
 /// Whether a character stands for itself.
 fn is_direct(c: char) -> bool {
-    matches!(c, ' '..='~') && !matches!(c, '&' | '.' | '/')
+    matches!(c, ' '..='~') && c != '&'
+}
+
+/// A part of a folder's name as a server has it: whatever can stand for itself does.
+pub(crate) fn encode_word(part: &str) -> String {
+    encoded(part, is_direct)
 }
 
 /// The name of a part in a directory's name: printable ASCII without `.` and `/`.
 pub(crate) fn encode(part: &str) -> String {
+    encoded(part, is_direct_in_directory)
+}
+
+fn encoded(part: &str, is_direct: fn(char) -> bool) -> String {
     let mut encoded = String::with_capacity(part.len());
     let mut rest = part;
     while let Some(first) = rest.chars().next() {
@@ -112,6 +126,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_word_comes_back(part in "\\PC*") {
+            prop_assert_eq!(decode(encode_word(&part).as_bytes()), Some(part));
+        }
+
         #[test]
         fn every_name_comes_back(part in "\\PC*") {
             let encoded = encode(&part);

@@ -5,13 +5,12 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use sundown_core::provider::{
-    FastShutdown, MessageContent, Mirror, ProviderAnswer, StoreChange, StoreRead, StoreWrite,
+    FastShutdown, MessageContent, ProviderAnswer, StoreChange, StoreRead, StoreWrite,
 };
 use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Role, Sort};
 use sundown_protocol::request::Folder as StoreFolder;
@@ -20,83 +19,10 @@ use tempfile::TempDir;
 use super::pass::Memory;
 use super::worker::Watch;
 use super::*;
+use crate::StoreProvider;
+use crate::mailbox::testing::{Broker, When};
 use crate::mailbox::{Book, Halt, Leave, Standing};
-use crate::sqlite::SqliteStore;
 use crate::sqlite::tests::assert_bodies;
-use crate::{StoreProvider, StoreReader, Sync};
-
-/// When a mailbox is killed: before a slice is committed, or before it hears of the commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
-    Before,
-    After,
-}
-
-/// The broker, as a mailbox sees it.
-struct Broker {
-    store: Mutex<SqliteStore>,
-    kill: Mutex<Option<(usize, When)>>,
-    /// What programs change while the mailbox is at work: it is written just before its next slice.
-    crossing: Mutex<Vec<StoreWrite>>,
-    /// The same, before the slice that comes behind so many others.
-    later: Mutex<Option<(usize, Vec<StoreWrite>)>>,
-    slices: Mutex<Vec<usize>>,
-    told: Sender<StoreChange>,
-    said: Sender<Result<()>>,
-}
-
-impl Broker {
-    fn store(&self) -> MutexGuard<'_, SqliteStore> {
-        self.store.lock().expect("no panic")
-    }
-
-    fn write(&self, write: StoreWrite) -> Result<ProviderAnswer> {
-        self.store().commit(vec![write], Sync::None).remove(0)
-    }
-}
-
-impl MailboxSupport for Broker {
-    fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
-        self.store().reader()
-    }
-
-    fn mirror(&self, _: u32, mirror: Mirror) -> Result<()> {
-        let killed = |when| {
-            let mut kill = self.kill.lock().expect("no panic");
-            let is_now = *kill == Some((0, when));
-            if let Some((left, _)) = kill.as_mut().filter(|(_, at)| *at == when) {
-                *left = left.saturating_sub(1);
-            }
-            if is_now { Err(ProviderError::new(Code::E_CALL_FAILED, "killed")) } else { Ok(()) }
-        };
-        for write in std::mem::take(&mut *self.crossing.lock().expect("no panic")) {
-            let _ = self.write(write);
-        }
-        let now = self.later.lock().expect("no panic").take_if(|(left, _)| {
-            let is_now = *left == 0;
-            *left = left.saturating_sub(1);
-            is_now
-        });
-        for write in now.into_iter().flat_map(|(_, writes)| writes) {
-            self.write(write).expect("it is written");
-        }
-        killed(When::Before)?;
-        self.slices.lock().expect("no panic").push(mirror.changes.len());
-        match self.write(StoreWrite::Mirror(Box::new(mirror)))? {
-            ProviderAnswer::Mirrored(changes) => {
-                for change in changes {
-                    let _ = self.told.send(change);
-                }
-            }
-            other => panic!("{other:?}"),
-        }
-        killed(When::After)
-    }
-
-    fn say(&self, said: Result<()>) {
-        let _ = self.said.send(said);
-    }
-}
 
 struct World {
     home: TempDir,
@@ -124,13 +50,7 @@ impl World {
         let options = vec![("keep_sent".to_owned(), time.to_owned())];
         let store = home.path().join("store.db");
         let spec = ProviderSpec { path: store, options, ..ProviderSpec::new("sqlite") };
-        let mut store = SqliteStore::new(&spec);
-        store.logon().expect("it logs on");
-        let (told, hears) = channel();
-        let (said, hears_said) = channel();
-        let (kill, slices, crossing) = (Mutex::new(None), Mutex::default(), Mutex::default());
-        let (store, later) = (Mutex::new(store), Mutex::default());
-        let broker = Arc::new(Broker { store, kill, crossing, later, slices, told, said });
+        let (broker, hears, hears_said) = Broker::new(&spec);
         let own = own.iter().map(|own| Pattern::own(own).expect("a pattern")).collect();
         let settings = Settings { path: path.clone(), shown, own };
         let world = Self { home, broker, told: hears, said: hears_said, settings, next: 1 };

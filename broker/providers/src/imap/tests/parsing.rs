@@ -1,6 +1,6 @@
 //! Responses as servers send them.
 
-use super::*;
+use super::super::*;
 
 fn data(response: &str) -> Data<'_> {
     match Response::read(response.as_bytes()) {

@@ -1,0 +1,4 @@
+mod parsing;
+mod server;
+mod stories;
+mod world;

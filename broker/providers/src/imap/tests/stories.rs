@@ -1,0 +1,184 @@
+//! An account at a real server beside another program.
+
+use std::sync::Arc;
+
+use sundown_core::provider::{StoreChange, StoreWrite};
+use sundown_protocol::folder::Marks;
+use sundown_protocol::request::Folder;
+
+use super::server::{Dovecot, Kind};
+use super::world::{World, text};
+
+const INBOX: Folder = Folder::INBOX;
+const NONE: Marks = Marks(0);
+
+/// Runs a story with each way in which a server can tell of changes.
+fn each(story: impl Fn(World, Kind)) {
+    for kind in Kind::ALL {
+        let Some(world) = World::new(kind) else { return };
+        story(world, kind);
+    }
+}
+
+#[test]
+fn an_account_is_mirrored() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.put("INBOX", "", &text("one"));
+        other.put("INBOX", "\\Seen \\Flagged", &text("two"));
+        other.run("CREATE \"Work/Deep.er\"");
+        other.put("Work/Deep.er", "\\Answered", &text("three"));
+        world.settle();
+        assert_eq!(world.shown(INBOX), ["one:", "two:read,flagged"], "{kind:?}");
+        assert_eq!(world.shown(world.folder("Deep.er")), ["three:answered"]);
+        assert_eq!(world.text(world.record("one")).expect("bytes"), text("one"));
+        let news =
+            |change: &StoreChange| matches!(change, StoreChange::Created { news: Some(_), .. });
+        assert!(!world.told().iter().any(news), "what was there before is no news");
+        // What changes meanwhile, and what does not.
+        world.settle();
+        assert_eq!(world.told(), [], "{kind:?}");
+        other.put("INBOX", "", &text("four"));
+        other.run("SELECT INBOX");
+        other.run("UID STORE 1 +FLAGS.SILENT (\\Seen)");
+        other.run("UID STORE 2 +FLAGS.SILENT (\\Deleted)");
+        other.run("EXPUNGE");
+        world.settle();
+        assert_eq!(world.shown(INBOX), ["four:", "one:read"], "{kind:?}");
+        assert_eq!(world.told().iter().filter(|change| news(change)).count(), 1);
+        assert_eq!(world.text(world.record("four")).expect("bytes"), text("four"));
+    });
+}
+
+#[test]
+fn what_programs_change_is_changed_at_the_server() {
+    each(|mut world, kind| {
+        let mut other = world.other();
+        for subject in ["one", "two", "three"] {
+            other.put("INBOX", "", &text(subject));
+        }
+        other.run("CREATE Work");
+        world.settle();
+        let work = world.folder("Work");
+        world.flag(world.record("one"), Marks(Marks::READ.0 | Marks::FLAGGED.0), NONE);
+        let moved = world.record("two");
+        world.move_to(moved, work);
+        world.write(StoreWrite::Delete { record: world.record("three") });
+        world.save("four", INBOX);
+        world.settle();
+        assert_eq!(world.pending(), 0, "{kind:?}");
+        let visible = |mut shown: Vec<String>| {
+            // Without a command that removes one message, it keeps the mark.
+            shown.retain(|one| kind != Kind::Plain || !one.contains("deleted"));
+            shown
+        };
+        assert_eq!(visible(other.shown("INBOX")), ["four:", "one:read,flagged"], "{kind:?}");
+        assert_eq!(other.shown("Work"), ["two:"]);
+        assert_eq!(other.shown("Trash"), ["three:"]);
+        assert_eq!(world.record("two"), moved, "a moved message stays the same");
+        world.flag(world.record("one"), NONE, Marks::FLAGGED);
+        world.write(StoreWrite::Delete { record: world.record("three") });
+        world.settle();
+        assert_eq!(visible(other.shown("INBOX")), ["four:", "one:read"]);
+        assert_eq!(visible(other.shown("Trash")), [""; 0]);
+        world.told();
+        world.settle();
+        assert_eq!(world.shown(Folder::DELETED), [""; 0], "{kind:?}");
+        assert_eq!(world.told(), [], "{kind:?}");
+    });
+}
+
+#[test]
+fn a_message_stays_the_same_wherever_it_goes() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.run("CREATE Work");
+        for subject in ["one", "two", "twin", "twin"] {
+            other.put("INBOX", "", &text(subject));
+        }
+        world.settle();
+        let (one, two) = (world.record("one"), world.record("two"));
+        other.run("SELECT INBOX");
+        other.run("UID COPY 1 Work");
+        other.run("UID STORE 1 +FLAGS.SILENT (\\Deleted)");
+        other.run("EXPUNGE");
+        world.settle();
+        assert_eq!(world.record("one"), one, "{kind:?}");
+        assert_eq!(world.shown(world.folder("Work")), ["one:"]);
+        assert_eq!(world.text(one).expect("bytes"), text("one"));
+        let before: Vec<_> = world.rows(INBOX).into_iter().map(|row| row.entry.record).collect();
+        world.server.number_anew(world.user(), "");
+        world.told();
+        world.settle();
+        let after: Vec<_> = world.rows(INBOX).into_iter().map(|row| row.entry.record).collect();
+        assert_eq!(before, after, "{kind:?}");
+        assert_eq!(world.record("two"), two);
+        assert_eq!(world.shown(INBOX), ["twin:", "twin:", "two:"]);
+    });
+}
+
+#[test]
+fn folders_are_the_same_on_both_sides() {
+    each(|mut world, kind| {
+        let mut other = world.other();
+        world.settle();
+        let made = StoreWrite::MakeFolder { parent: None, name: "Über/mich.a".into() };
+        world.write(made);
+        let mine = world.folder("Über/mich.a");
+        world.save("one", mine);
+        world.settle();
+        assert_eq!(world.folder("Über_mich.a"), mine);
+        assert_eq!(other.shown("&ANw-ber_mich.a"), ["one:"], "{kind:?}");
+        world.write(StoreWrite::RenameFolder { folder: mine, name: "Other".into() });
+        world.settle();
+        assert_eq!(other.shown("Other"), ["one:"]);
+        other.run("RENAME Other Else");
+        world.settle();
+        assert_eq!(world.shown(world.folder("Else")), ["one:"]);
+        let folder = world.folder("Else");
+        world.write(StoreWrite::Delete { record: world.record("one") });
+        world.settle();
+        world.write(StoreWrite::RemoveFolder { folder });
+        world.settle();
+        assert!(!other.run("LIST \"\" *").iter().any(|listed| listed.contains("Else")));
+        assert_eq!(other.shown("Trash"), ["one:"]);
+    });
+}
+
+#[test]
+fn many_messages_are_taken_the_newest_first() {
+    let Some(server) = Dovecot::start(Kind::Full).map(Arc::new) else { return };
+    let world = World::at(&server, &[("bodies", "on-demand")]);
+    let mut other = world.other();
+    for n in 0..1500 {
+        other.put("INBOX", "", &text(&format!("message {n:04}")));
+    }
+    let mut account = world.account().expect("it begins");
+    account.survey(true).expect("it works");
+    account.look_around().expect("it works");
+    let shown = world.shown(INBOX);
+    assert_eq!(shown.len(), 200);
+    assert_eq!(shown.first().map(String::as_str), Some("message 1300:"));
+    assert!(account.work().expect("it works"));
+    assert_eq!(world.shown(INBOX).len(), 700);
+    drop(account);
+    other.put("INBOX", "", &text("message 1500"));
+    world.settle();
+    assert_eq!(world.shown(INBOX).len(), 1501);
+    assert!(world.text(world.record("message 0001")).is_err(), "it is not fetched");
+}
+
+#[test]
+fn large_messages_are_fetched_in_pieces() {
+    let Some(world) = World::new(Kind::Full) else { return };
+    let mut other = world.other();
+    let long = text("long") + &"0123456789abcdef\r\n".repeat(60_000);
+    // The last piece of one is empty.
+    let even = text("even");
+    let even = format!("{even}{}", "x".repeat((256 << 10) - even.len()));
+    other.put("INBOX", "", &long);
+    other.put("INBOX", "", &even);
+    world.settle();
+    assert_eq!(world.text(world.record("long")).expect("bytes"), long);
+    assert_eq!(world.text(world.record("even")).expect("bytes"), even);
+}

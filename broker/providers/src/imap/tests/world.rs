@@ -1,0 +1,257 @@
+//! An account at a real server, a real store, and another program that uses the same account.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+
+use sundown_core::provider::{
+    MessageContent, MirrorChange, ProviderAnswer, ProviderSpec, StoreChange, StoreRead, StoreWrite,
+};
+use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Marks, Sort};
+use sundown_protocol::request::Folder;
+use tempfile::TempDir;
+
+use super::super::account::Account;
+use super::super::conversation::{Conversation, Part};
+use super::super::logon::Dialer;
+use super::super::settings::Settings;
+use super::super::{End, Response};
+use super::server::{Dovecot, Kind};
+use crate::mailbox::testing::Broker;
+use crate::mailbox::{Book, Halt, Leave};
+use crate::sqlite::tests::assert_bodies;
+use crate::{MailboxSupport, Result, StoreProvider};
+
+pub(super) struct World {
+    pub(super) server: Arc<Dovecot>,
+    home: TempDir,
+    pub(super) broker: Arc<Broker>,
+    told: Receiver<StoreChange>,
+    pub(super) dialer: Dialer,
+    next: u128,
+}
+
+/// Another program at the account.
+pub(super) struct Other(Conversation);
+
+impl Other {
+    /// A command that is carried out, and what it shows.
+    pub(super) fn run(&mut self, command: &str) -> Vec<String> {
+        let mut shown = Vec::new();
+        let done = self.0.command(&[Part::Text(command)], |response| {
+            shown.push(format!("{response:?}"));
+            Ok(())
+        });
+        let done = done.expect("it is answered");
+        assert_eq!(done.end, End::Ok, "{command}: {}", done.words);
+        shown
+    }
+
+    /// Puts a message into a folder.
+    pub(super) fn put(&mut self, folder: &str, flags: &str, text: &str) {
+        let head = format!("APPEND \"{folder}\" ({flags}) {{{}}}", text.len());
+        let tag = self.0.begin(&[Part::Text(&head)]).expect("it is sent");
+        let refused = self.0.may_go_on(&mut |_| {}).expect("an answer");
+        assert_eq!(refused, None);
+        self.0.send(text.as_bytes()).expect("it is sent");
+        self.0.send(b"\r\n").expect("it is sent");
+        let done = self.0.finish(&tag, |_| Ok(())).expect("an answer");
+        assert_eq!(done.end, End::Ok, "{}", done.words);
+    }
+
+    /// The subjects of the messages of a folder with their flags, in alphabetical order.
+    pub(super) fn shown(&mut self, folder: &str) -> Vec<String> {
+        let mut shown = Vec::new();
+        self.run(&format!("EXAMINE \"{folder}\""));
+        let command =
+            "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (SUBJECT)])";
+        self.0
+            .command(&[Part::Text(command)], |response| {
+                if let Response::Data(super::super::Data::Fetch(fetch)) = response
+                    && let Some(described) = super::super::facts::Described::of(fetch)
+                {
+                    let flags = Flags { marks: described.marks, ..Flags::default() };
+                    let names = flags.names().collect::<Vec<_>>().join(",");
+                    shown.push(format!("{}:{names}", described.facts.subject));
+                }
+                Ok(())
+            })
+            .expect("it is answered");
+        shown.sort();
+        shown
+    }
+}
+
+pub(super) fn text(subject: &str) -> String {
+    format!(
+        "From: Eve <eve@example.org>\r\nTo: anna@example.org\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n\r\nbody of {subject}\r\n"
+    )
+}
+
+impl World {
+    pub(super) fn new(kind: Kind) -> Option<Self> {
+        let server = Arc::new(Dovecot::start(kind)?);
+        Some(Self::at(&server, &[]))
+    }
+
+    /// Another user at a server.
+    pub(super) fn at(server: &Arc<Dovecot>, more: &[(&str, &str)]) -> Self {
+        static USERS: AtomicU32 = AtomicU32::new(0);
+        let user = format!("user{}", USERS.fetch_add(1, Ordering::Relaxed));
+        let home = TempDir::new().expect("a directory");
+        let password = home.path().join("password");
+        std::fs::write(&password, "secret\n").expect("written");
+        let only_we = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&password, only_we).expect("hidden");
+        let port = server.port.to_string();
+        let password = password.display().to_string();
+        let least = [
+            ("host", "127.0.0.1"),
+            ("port", port.as_str()),
+            ("security", "none"),
+            ("username", user.as_str()),
+            ("password_file", password.as_str()),
+        ];
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let options = least.iter().chain(more).map(own).collect();
+        let spec = ProviderSpec { options, ..ProviderSpec::new("imap") };
+        let dialer = Dialer::new(Settings::of(&spec).expect("settings"));
+        let spec =
+            ProviderSpec { path: home.path().join("store.db"), ..ProviderSpec::new("sqlite") };
+        let (broker, told, _) = Broker::new(&spec);
+        Self { server: Arc::clone(server), home, broker, told, dialer, next: 1 << 100 }
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.dialer.settings.login.username
+    }
+
+    /// Another program logs on.
+    pub(super) fn other(&self) -> Other {
+        let dialed = self.dialer.dial();
+        Other(dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.server.log())))
+    }
+
+    /// A connection of the mailbox.
+    pub(super) fn account(&self) -> std::result::Result<Account<'_>, Halt> {
+        let talk = self.dialer.dial()?;
+        let support: Arc<dyn MailboxSupport> = self.broker.clone();
+        let leave = Leave::of(&Arc::new(AtomicU64::new(0)));
+        let book = Book::open(&support, 1, &self.dialer.settings.account(), leave)?;
+        Account::begin(&self.dialer.settings, talk, book)
+    }
+
+    /// Everything that a mailbox does until it would wait.
+    pub(super) fn pass(account: &mut Account<'_>) -> std::result::Result<Option<String>, Halt> {
+        account.survey(true)?;
+        let failed = account.carry_out()?.map(|error| error.message);
+        account.look_around()?;
+        account.book.say(MirrorChange::Passed)?;
+        account.book.write()?;
+        loop {
+            if !account.is_current() {
+                account.look_around()?;
+            } else if !account.work()? {
+                return Ok(failed);
+            }
+        }
+    }
+
+    /// A mailbox connects, does everything, and is gone.
+    pub(super) fn settle(&self) {
+        let mut account = self.account().expect("it begins");
+        let failed = Self::pass(&mut account);
+        let failed = failed.unwrap_or_else(|halt| panic!("{halt:?}\n{}", self.server.log()));
+        assert_eq!(failed, None);
+        self.assert_bodies();
+    }
+
+    pub(super) fn assert_bodies(&self) {
+        assert_bodies(&self.home.path().join("store.db"));
+    }
+
+    pub(super) fn told(&self) -> Vec<StoreChange> {
+        self.told.try_iter().collect()
+    }
+
+    fn read(&self, question: &StoreRead) -> ProviderAnswer {
+        let reader = self.broker.store().reader();
+        reader.expect("a reader").read(question).expect("it answers")
+    }
+
+    pub(super) fn folders(&self) -> Vec<FolderRow> {
+        match self.read(&StoreRead::Folders { after: None, limit: 1000 }) {
+            ProviderAnswer::Folders { rows, .. } => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn folder(&self, name: &str) -> Folder {
+        let found = self.folders().into_iter().find(|row| row.name == name);
+        found.unwrap_or_else(|| panic!("there is no {name}: {:?}", self.folders())).folder
+    }
+
+    pub(super) fn rows(&self, folder: Folder) -> Vec<ContentsRow> {
+        let (sort, only) = (Sort::NEWEST, Filter::default());
+        match self.read(&StoreRead::Contents { folder, sort, only, after: None, limit: 5000 }) {
+            ProviderAnswer::Contents { rows, .. } => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The subjects of the messages in a folder with their flags, in alphabetical order.
+    pub(super) fn shown(&self, folder: Folder) -> Vec<String> {
+        let row = |row: ContentsRow| {
+            format!("{}:{}", row.subject, row.flags.names().collect::<Vec<_>>().join(","))
+        };
+        let mut shown: Vec<_> = self.rows(folder).into_iter().map(row).collect();
+        shown.sort();
+        shown
+    }
+
+    pub(super) fn record(&self, subject: &str) -> u128 {
+        let all = self.folders().into_iter().flat_map(|folder| self.rows(folder.folder));
+        let found = all.into_iter().find(|row| row.subject == subject);
+        found.unwrap_or_else(|| panic!("there is no {subject}")).entry.record
+    }
+
+    pub(super) fn text(&self, record: u128) -> Result<String> {
+        let mut reader = self.broker.store().reader().expect("a reader");
+        let mut text = String::new();
+        let mut opened = reader.open(record)?;
+        std::io::Read::read_to_string(&mut opened, &mut text).expect("it reads");
+        Ok(text)
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        let mailbox = self.dialer.settings.account();
+        match self.read(&StoreRead::Pending { mailbox, after: 0, limit: 1000 }) {
+            ProviderAnswer::Pending { rows, .. } => rows.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A program changes something here.
+    pub(super) fn write(&self, write: StoreWrite) -> ProviderAnswer {
+        self.broker.write(write).expect("it is written")
+    }
+
+    pub(super) fn flag(&self, record: u128, add: Marks, remove: Marks) {
+        let flags = |marks| Flags { marks, ..Flags::default() };
+        self.write(StoreWrite::SetFlags { record, add: flags(add), remove: flags(remove) });
+    }
+
+    pub(super) fn move_to(&self, record: u128, to: Folder) {
+        self.write(StoreWrite::Move { record, to });
+    }
+
+    /// A program puts a message into a folder.
+    pub(super) fn save(&mut self, subject: &str, folder: Folder) -> u128 {
+        self.next += 1;
+        let content = MessageContent::Inline(text(subject).replace("\r\n", "\n").into_bytes());
+        let (flags, now) = (Flags::default(), 1_700_000_000_000);
+        let record = self.next;
+        self.write(StoreWrite::Save { record, folder, content, flags, recovered: false, now });
+        record
+    }
+}
