@@ -103,14 +103,55 @@ pub(super) struct Conversation {
     tags: u32,
     pub(super) offer: Offer,
     buffer: Box<[u8]>,
+    /// When the connection is lost.
+    #[cfg(test)]
+    pub(super) cut: Option<(u32, Cut)>,
+}
+
+/// Where a connection is lost in a test.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// In front of what is sent after so many times.
+    Question,
+    /// In front of an answer that has come after so many times.
+    Answer,
 }
 
 impl Conversation {
+    /// Whether the connection is lost here.
+    #[cfg(test)]
+    fn is_cut(&mut self, at: Cut) -> Result<()> {
+        let Some((left, _)) = self.cut.as_mut().filter(|(_, when)| *when == at) else {
+            return Ok(());
+        };
+        if *left > 0 {
+            *left -= 1;
+            return Ok(());
+        }
+        if at == Cut::Answer && self.inbox.is_empty() {
+            let never = crate::mailbox::Waker::new().expect("a waker");
+            let most = Duration::from_secs(20);
+            let _ = self.stream.wait(std::os::fd::AsFd::as_fd(&never), most);
+        }
+        Err(ProviderError::new(Code::E_NETWORK_ERROR, "the connection was cut"))
+    }
+
     /// A conversation with a server that has said nothing yet. Each answer may take so long.
     pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
         let (inbox, offer) = (Inbox::default(), Offer::default());
         let buffer = vec![0; READ].into();
-        Self { stream, inbox, place, timeout, tags: 0, offer, buffer }
+        Self {
+            stream,
+            inbox,
+            place,
+            timeout,
+            tags: 0,
+            offer,
+            buffer,
+            #[cfg(test)]
+            cut: None,
+        }
     }
 
     /// Another handle of the socket, by which another thread ends the conversation.
@@ -290,6 +331,8 @@ impl Conversation {
 
     /// Sends bytes within the time of an answer.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        #[cfg(test)]
+        self.is_cut(Cut::Question)?;
         self.stream.wire().set_deadline(Instant::now() + self.timeout);
         let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
         sent.map_err(|error| self.trouble(&error))
@@ -301,6 +344,8 @@ impl Conversation {
 
     /// Calls a function with the next response, for which it waits as long as an answer may take. What cannot be read is passed over.
     fn next(&mut self, mut see: impl FnMut(&Response<'_>)) -> Result<()> {
+        #[cfg(test)]
+        self.is_cut(Cut::Answer)?;
         self.stream.wire().set_deadline(Instant::now() + self.timeout);
         while !self.read_one(&mut see)? {
             self.read()?;

@@ -1,4 +1,5 @@
 mod parsing;
 mod server;
+mod steps;
 mod stories;
 mod world;

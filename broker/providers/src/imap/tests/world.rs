@@ -199,6 +199,10 @@ impl World {
         }
     }
 
+    pub(super) fn rows_everywhere(&self) -> Vec<ContentsRow> {
+        self.folders().into_iter().flat_map(|folder| self.rows(folder.folder)).collect()
+    }
+
     /// The subjects of the messages in a folder with their flags, in alphabetical order.
     pub(super) fn shown(&self, folder: Folder) -> Vec<String> {
         let row = |row: ContentsRow| {
