@@ -77,6 +77,12 @@ pub const KINDS: &[Kind] = &[
         keys: MAILBOX_KEYS,
     },
     Kind {
+        of_type: ProviderType::Mailbox,
+        name: IMAP,
+        about: "Shows the messages and folders of an account at a server.",
+        keys: IMAP_KEYS,
+    },
+    Kind {
         of_type: ProviderType::AddressBook,
         name: "sqlite",
         about: "Keeps names and lists of addresses in a file.",
@@ -91,6 +97,9 @@ pub const KINDS: &[Kind] = &[
 
 /// The kind of transport that delivers into a Maildir, and the kind of mailbox that shows one.
 pub(super) const MAILDIR: &str = "maildir";
+
+/// The kind of mailbox that is an account at a server.
+pub(super) const IMAP: &str = "imap";
 
 /// The kind that speaks SMTP.
 pub(super) const SMTP: &str = "smtp";
@@ -143,6 +152,35 @@ const CONNECT_TIMEOUT: Key =
 const MAX_RECIPIENTS: Key =
     key("max_recipients", "100", "the most recipients of one transaction, from 1 to 10000");
 
+const PASSWORD_COMMAND: Key = key(
+    "password_command",
+    "",
+    "a command line for `/bin/sh`; the first line of its output is the password",
+);
+const PASSWORD_FILE: Key =
+    key("password_file", "", "a file that others cannot read; its first line is the password");
+const PASSWORD_CREDENTIAL: Key = key(
+    "password_credential",
+    "",
+    "the name of a systemd credential; its first line is the password",
+);
+const PASSWORD_ENV: Key = key(
+    "password_env",
+    "",
+    "the name of a variable of the broker's environment; its first line is the password",
+);
+const PROXY: Key = key(
+    "proxy",
+    "",
+    "a SOCKS 5 proxy without a login, `socks5://HOST:PORT`; the proxy resolves `host`",
+);
+const SOURCE_ADDRESS: Key = key(
+    "source_address",
+    "any of this host",
+    "the address of this host that connections come from",
+);
+const TIMEOUT_OF_ACCOUNT: Key = key("timeout", "2m", "how long the server may take for an answer");
+
 const MAILDIR_KEYS: &[Key] = &[
     NAME,
     KIND,
@@ -164,11 +202,7 @@ const MAILBOX_KEYS: &[Key] = &[
         "the Maildir into which a transport delivers this user's mail",
         "its directory. It must be given if no transport of the profile delivers such mail into a Maildir",
     ),
-    key(
-        "watch",
-        "members",
-        "when new mail and changes of other programs are noticed: `members`: while a program is logged on that has not announced a fast shutdown; `always`: as long as there is a session",
-    ),
+    WATCH,
     key(
         "folders",
         "all",
@@ -178,6 +212,59 @@ const MAILBOX_KEYS: &[Key] = &[
         "address",
         "every message",
         "the user's addresses, in a list: a message whose `Delivered-To:` fields name none of them is not shown. `anna` stands for that user's addresses on this host, `*@example.org` for all of a domain",
+    ),
+    FAST_SHUTDOWN,
+];
+
+const WATCH: Key = key(
+    "watch",
+    "members",
+    "when new mail and changes of other programs are noticed: `members`: while a program is logged on that has not announced a fast shutdown; `attached` is another word for it; `always`: as long as there is a session",
+);
+
+const IMAP_KEYS: &[Key] = &[
+    NAME,
+    KIND,
+    key("host", "", "the server's name or IP address. It must be given"),
+    key("port", "993; with `starttls` and `none` 143", "the server's port"),
+    key(
+        "security",
+        "tls",
+        "`tls`: TLS from the first byte; `starttls`: TLS before anything else is sent; `none`: no encryption, for a server on this host only",
+    ),
+    key("username", "", "the user name at the server. It must be given"),
+    PASSWORD_COMMAND,
+    PASSWORD_FILE,
+    PASSWORD_CREDENTIAL,
+    PASSWORD_ENV,
+    key(
+        "auth",
+        "plain, login or scram, whichever the server offers",
+        "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` or `oauthbearer` with an access token in the place of the password",
+    ),
+    CA_FILE,
+    TLS_FINGERPRINT,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    PROXY,
+    SOURCE_ADDRESS,
+    TIMEOUT_OF_ACCOUNT,
+    CONNECT_TIMEOUT,
+    key(
+        "bodies",
+        "recent",
+        "which messages are fetched whole: `all`; `recent`: those of the last 90 days; `on-demand`: those that are read. Of the others the store has what tables show, and the rest is fetched when it is read",
+    ),
+    WATCH,
+    key(
+        "folders",
+        "[\"*\"]",
+        "which folders are shown, as patterns: `*` stands for any characters, `!` in front for folders that are not shown, such as `[\"*\", \"!Spam\"]`; the last pattern that fits counts. The Inbox is always shown",
+    ),
+    key(
+        "sent",
+        "auto",
+        "who files a message that was sent from here: `append`: the broker, in the folder for sent messages; `server`: the server; `auto`: the server where it is known to do so (Gmail), else the broker",
     ),
     FAST_SHUTDOWN,
 ];
@@ -203,22 +290,10 @@ const SMTP_KEYS: &[Key] = &[
         "`i-understand`: mail may be sent over a network with `security = \"none\"`, but no password",
     ),
     key("username", "no logon", "the user name at the server"),
-    key(
-        "password_command",
-        "",
-        "a command line for `/bin/sh`; the first line of its output is the password",
-    ),
-    key("password_file", "", "a file that others cannot read; its first line is the password"),
-    key(
-        "password_credential",
-        "",
-        "the name of a systemd credential; its first line is the password",
-    ),
-    key(
-        "password_env",
-        "",
-        "the name of a variable of the broker's environment; its first line is the password",
-    ),
+    PASSWORD_COMMAND,
+    PASSWORD_FILE,
+    PASSWORD_CREDENTIAL,
+    PASSWORD_ENV,
     key(
         "auth",
         "plain, login or scram, whichever the server offers",
@@ -228,16 +303,8 @@ const SMTP_KEYS: &[Key] = &[
     TLS_FINGERPRINT,
     TLS_CERTIFICATE,
     TLS_KEY,
-    key(
-        "proxy",
-        "",
-        "a SOCKS 5 proxy without a login, `socks5://HOST:PORT`; the proxy resolves `host`",
-    ),
-    key(
-        "source_address",
-        "any of this host",
-        "the address of this host that connections come from",
-    ),
+    PROXY,
+    SOURCE_ADDRESS,
     key("helo", "this host's name", "the name that the broker gives in its greeting"),
     CONNECTIONS,
     TIMEOUT,
@@ -295,6 +362,12 @@ const PIPE_KEYS: &[Key] = &[
 
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
     Key { name, default, meaning }
+}
+
+/// The keys of a mailbox. One that does not ship has those of a Maildir.
+pub(super) fn keys_of_mailbox(kind: &str) -> &'static [Key] {
+    let shipped = |k: &&Kind| k.of_type == ProviderType::Mailbox && k.name == kind;
+    KINDS.iter().find(shipped).map_or(MAILBOX_KEYS, |kind| kind.keys)
 }
 
 /// The keys of a transport. One that does not ship has those of a Maildir.

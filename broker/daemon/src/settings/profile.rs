@@ -12,6 +12,7 @@
 //!
 //! Without a section there is also a mailbox: what that transport delivers for the user (`mailbox`).
 
+mod account;
 mod local;
 mod mailbox;
 mod notices;
@@ -29,7 +30,7 @@ use sundown_core::settings::{Profile, QueuePolicy, Right};
 use toml::Spanned;
 
 use super::accounts::{Accounts, AccountsError, Unlisted};
-use super::kinds::MAILDIR;
+use super::kinds::{IMAP, MAILDIR};
 use super::source::{SettingsError, Source};
 use super::value::{
     FastShutdownWord, KeepSent, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled,
@@ -235,7 +236,8 @@ impl Default for KnownKinds {
         let one = |kind: &str| vec![kind.to_owned()];
         let transports = ["maildir", "smtp", "lmtp", "pipe"].map(str::to_owned).into();
         let (stores, address_books) = (one("sqlite"), one("sqlite"));
-        Self { stores, transports, mailboxes: one(MAILDIR), address_books }
+        let mailboxes = [MAILDIR, IMAP].map(str::to_owned).into();
+        Self { stores, transports, mailboxes, address_books }
     }
 }
 

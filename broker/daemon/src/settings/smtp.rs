@@ -85,6 +85,31 @@ impl Spelling for SecurityWord {
     }
 }
 
+/// `security` of an account. A password goes there, so it is encrypted, or does not leave this host.
+pub(super) enum AccountSecurityWord {}
+
+impl Spelling for AccountSecurityWord {
+    type Value = Security;
+    const EXPECTED: &'static str = "\"tls\", \"starttls\" or \"none\"";
+
+    fn text(text: &str) -> Option<Security> {
+        SecurityWord::text(text).filter(|word| *word != Security::Opportunistic)
+    }
+}
+
+/// `auth` of an account.
+pub(super) enum AccountAuthWord {}
+
+impl Spelling for AccountAuthWord {
+    type Value = String;
+    const EXPECTED: &'static str =
+        "\"plain\", \"login\", \"scram-sha-256\", \"scram-sha-1\", \"xoauth2\" or \"oauthbearer\"";
+
+    fn text(text: &str) -> Option<String> {
+        AuthWord::text(text).or_else(|| (text == "oauthbearer").then(|| text.to_owned()))
+    }
+}
+
 /// `plaintext`.
 pub(super) enum Plaintext {}
 

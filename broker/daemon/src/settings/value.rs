@@ -397,11 +397,11 @@ pub(super) enum WatchWord {}
 
 impl Spelling for WatchWord {
     type Value = Watching;
-    const EXPECTED: &'static str = "\"members\" or \"always\"";
+    const EXPECTED: &'static str = "\"members\", \"attached\" or \"always\"";
 
     fn text(text: &str) -> Option<Watching> {
         match text {
-            "members" => Some(Watching::Members),
+            "members" | "attached" => Some(Watching::Members),
             "always" => Some(Watching::Always),
             _ => None,
         }
@@ -424,6 +424,30 @@ impl Spelling for FoldersWord {
 
     fn text(text: &str) -> Option<&'static str> {
         [Self::ALL, Self::INBOX].into_iter().find(|word| *word == text)
+    }
+}
+
+/// `bodies` of an account.
+pub(super) enum BodiesWord {}
+
+impl Spelling for BodiesWord {
+    type Value = String;
+    const EXPECTED: &'static str = "\"all\", \"recent\" or \"on-demand\"";
+
+    fn text(text: &str) -> Option<String> {
+        ["all", "recent", "on-demand"].contains(&text).then(|| text.to_owned())
+    }
+}
+
+/// `sent` of an account.
+pub(super) enum SentWord {}
+
+impl Spelling for SentWord {
+    type Value = String;
+    const EXPECTED: &'static str = "\"auto\", \"append\" or \"server\"";
+
+    fn text(text: &str) -> Option<String> {
+        ["auto", "append", "server"].contains(&text).then(|| text.to_owned())
     }
 }
 

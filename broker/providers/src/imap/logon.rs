@@ -273,6 +273,11 @@ fn converse(
                 said_all = true;
                 conversation.send(b"\r\n")?;
             }
+            // So does OAUTHBEARER, and waits for a byte (RFC 7628, 3.2.3).
+            Ok(None) if mechanism == Mechanism::OauthBearer => {
+                said_all = true;
+                conversation.send(b"AQ==\r\n")?;
+            }
             Ok(None) => {
                 said_all = true;
                 conversation.send(b"*\r\n")?;

@@ -13,12 +13,20 @@ pub(crate) enum Mechanism {
     ScramSha1,
     /// An access token.
     Xoauth2,
+    /// The same as a standard has it (RFC 7628).
+    OauthBearer,
 }
 
 impl Mechanism {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Plain, Self::Login, Self::ScramSha256, Self::ScramSha1, Self::Xoauth2];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Login,
+        Self::ScramSha256,
+        Self::ScramSha1,
+        Self::Xoauth2,
+        Self::OauthBearer,
+    ];
 
     /// What is tried if the profile does not say, in this order. A server that keeps its passwords in a form of its own offers SCRAM and
     /// refuses everybody by it; PLAIN works wherever it is offered, and it is said over TLS or on this host only.
@@ -33,6 +41,7 @@ impl Mechanism {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha1 => "SCRAM-SHA-1",
             Self::Xoauth2 => "XOAUTH2",
+            Self::OauthBearer => "OAUTHBEARER",
         }
     }
 

@@ -33,6 +33,11 @@ impl Talk {
             Mechanism::Xoauth2 => {
                 vec![encoded(&["user=", username, "\x01auth=Bearer ", secret, "\x01\x01"])]
             }
+            Mechanism::OauthBearer => {
+                // Both separate what is said (RFC 5801, 4).
+                let name = username.replace('=', "=3D").replace(',', "=2C");
+                vec![encoded(&["n,a=", &name, ",\x01auth=Bearer ", secret, "\x01\x01"])]
+            }
             Mechanism::ScramSha256 => return scram(Hash::Sha256),
             Mechanism::ScramSha1 => return scram(Hash::Sha1),
         };
@@ -127,6 +132,8 @@ mod tests {
         assert_eq!(say(Mechanism::Login), ["bWU=", "c2VjcmV0"]);
         let wanted = STANDARD.encode("user=me\x01auth=Bearer secret\x01\x01");
         assert_eq!(say(Mechanism::Xoauth2), [wanted]);
+        let wanted = STANDARD.encode("n,a=me,\x01auth=Bearer secret\x01\x01");
+        assert_eq!(say(Mechanism::OauthBearer), [wanted]);
     }
 
     #[test]

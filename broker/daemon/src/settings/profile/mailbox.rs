@@ -19,11 +19,17 @@ use sundown_core::settings::{MailboxSpec, TransportSpec, Watching};
 use sundown_providers::users::PLACEHOLDER;
 use toml::Spanned;
 
-use super::super::kinds::MAILDIR;
+use super::super::kinds::{IMAP, MAILDIR};
+use super::super::smtp::{
+    AccountAuthWord, AccountSecurityWord, CommandLine, Credential, Fingerprint, Host, Port, Proxy,
+    SourceAddress, UserName, Variable,
+};
 use super::super::source::SettingsError;
 use super::super::value::{
-    FastShutdownWord, FoldersWord, Name, OwnAddress, PathText, Spelled, WatchWord,
+    BodiesWord, FastShutdownWord, FoldersWord, Name, OwnAddress, PathText, PositiveTime, SentWord,
+    Spelled, Spelling, WatchWord,
 };
+use super::transport::Given;
 use super::{ProviderSection, Reader, Serves, span_of};
 
 /// The option with an address of the user, which [`Pattern::own`] reads. There may be several, or none.
@@ -37,11 +43,37 @@ const FOLDERS_OPTION: &str = "folders";
 pub(super) struct MailboxSection {
     name: Option<Spanned<Spelled<Name>>>,
     kind: Option<String>,
-    path: Option<Spanned<Spelled<PathText>>>,
+    pub(super) path: Option<Spanned<Spelled<PathText>>>,
     watch: Option<Spelled<WatchWord>>,
-    folders: Option<Spelled<FoldersWord>>,
-    address: Option<Spanned<Vec<Spelled<OwnAddress>>>>,
+    /// A word of a Maildir, and a list of patterns of an account.
+    pub(super) folders: Option<Spanned<toml::Value>>,
+    pub(super) address: Option<Spanned<Vec<Spelled<OwnAddress>>>>,
     fast_shutdown: Option<Spelled<FastShutdownWord>>,
+    pub(super) host: Given<Host>,
+    pub(super) port: Given<Port>,
+    pub(super) security: Given<AccountSecurityWord>,
+    pub(super) username: Given<UserName>,
+    pub(super) password_command: Given<CommandLine>,
+    pub(super) password_file: Given<PathText>,
+    pub(super) password_credential: Given<Credential>,
+    pub(super) password_env: Given<Variable>,
+    pub(super) auth: Given<AccountAuthWord>,
+    pub(super) ca_file: Given<PathText>,
+    pub(super) tls_fingerprint: Given<Fingerprint>,
+    pub(super) tls_certificate: Given<PathText>,
+    pub(super) tls_key: Given<PathText>,
+    pub(super) proxy: Given<Proxy>,
+    pub(super) source_address: Given<SourceAddress>,
+    pub(super) timeout: Given<PositiveTime>,
+    pub(super) connect_timeout: Given<PositiveTime>,
+    pub(super) bodies: Given<BodiesWord>,
+    pub(super) sent: Given<SentWord>,
+}
+
+impl MailboxSection {
+    pub(super) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(MAILDIR)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -96,7 +128,18 @@ impl Reader<'_> {
         span: &Range<usize>,
         around: &Around<'_>,
     ) -> Result<MailboxSpec, SettingsError> {
-        let MailboxSection { name, kind, path, watch, folders, address, fast_shutdown } = section;
+        self.check_mailbox_keys(&section)?;
+        if section.kind() == IMAP {
+            let options = self.account(&section, span)?;
+            let MailboxSection { name, kind, watch, fast_shutdown, .. } = section;
+            let section = ProviderSection { name, kind, path: None, fast_shutdown };
+            let provider = self.provider(&section, MAILDIR, "")?;
+            let watch = watch.map_or_else(Watching::default, |word| word.0);
+            let path = PathBuf::new();
+            return Ok(MailboxSpec { provider: ProviderSpec { path, options, ..provider }, watch });
+        }
+        let folders = self.folders_word(section.folders.as_ref())?;
+        let MailboxSection { name, kind, path, watch, address, fast_shutdown, .. } = section;
         let given = path.as_ref().filter(|path| path.get_ref().0.contains(PLACEHOLDER));
         if let Some(given) = given {
             let why = format!(
@@ -115,7 +158,7 @@ impl Reader<'_> {
             (None, Some(delivered)) => delivered,
             _ => provider.path,
         };
-        let mut options = folders_option(folders.map_or(FoldersWord::ALL, |word| word.0));
+        let mut options = folders_option(folders);
         if let Some(list) = address {
             if list.get_ref().is_empty() {
                 let why = "the list has no address, so that no message would be shown; without the key all are";
@@ -127,6 +170,19 @@ impl Reader<'_> {
         }
         let watch = watch.map_or_else(Watching::default, |word| word.0);
         Ok(MailboxSpec { provider: ProviderSpec { path, options, ..provider }, watch })
+    }
+
+    fn folders_word(
+        &self,
+        folders: Option<&Spanned<toml::Value>>,
+    ) -> Result<&'static str, SettingsError> {
+        let Some(folders) = folders else { return Ok(FoldersWord::ALL) };
+        let word = folders.get_ref().as_str().and_then(FoldersWord::text);
+        word.ok_or_else(|| {
+            let shown = folders.get_ref();
+            let why = format!("invalid value {shown}; expected {}", FoldersWord::EXPECTED);
+            self.source.error(folders.span(), why)
+        })
     }
 
     /// The mailbox of a profile without a section: what a transport delivers for the user.
@@ -233,6 +289,20 @@ fn collision(
     others: &[MailboxSpec],
     databases: &[&ProviderSpec],
 ) -> Option<String> {
+    let account = |mailbox: &MailboxSpec| {
+        let value = |key| {
+            let mut options = mailbox.provider.options.iter();
+            options.find(|(name, _)| name == key).map(|(_, value)| value.to_lowercase())
+        };
+        (mailbox.provider.kind == IMAP).then(|| (value("host"), value("username")))
+    };
+    if let Some(own) = account(mailbox) {
+        let same = others.iter().find(|other| account(other).as_ref() == Some(&own))?;
+        let name = &same.provider.name;
+        return Some(format!(
+            "the account is that of {name:?} already; its messages would be there twice"
+        ));
+    }
     let path = &mailbox.provider.path;
     if let Some(database) = databases.iter().find(|database| database.path == *path) {
         let name = &database.name;
@@ -242,6 +312,9 @@ fn collision(
         ));
     }
     let inside = |inner: &MailboxSpec, outer: &MailboxSpec| {
+        if account(outer).is_some() || account(inner).is_some() {
+            return false;
+        }
         let below = inner.provider.path.strip_prefix(&outer.provider.path).ok();
         let first = below.and_then(|below| below.components().next());
         match first {
@@ -395,10 +468,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let cases: &[(&str, usize, &str, &[&str])] = &[
-            ("kind = \"imap\"", 2, "mailbox[0].kind", &["unknown kind \"imap\"", "maildir"]),
-            ("host = \"h\"", 2, "mailbox[0].host", &["unknown key", "`watch`"]),
+            ("kind = \"pop3\"", 2, "mailbox[0].kind", &["unknown kind \"pop3\"", "maildir, imap"]),
+            ("host = \"h\"", 2, "mailbox[0].host", &["has no key", "`watch`"]),
             ("accept = [\"*\"]", 2, "mailbox[0].accept", &["unknown key", "`address`"]),
-            ("watch = \"never\"", 2, "mailbox[0].watch", &["never", "\"members\" or \"always\""]),
+            ("watch = \"never\"", 2, "mailbox[0].watch", &["never", "\"members\", \"attached\" or \"always\""]),
             ("folders = [\"a\"]", 2, "mailbox[0].folders", &["\"all\" or \"inbox\""]),
             ("address = \"anna\"", 2, "mailbox[0].address", &["array"]),
             ("address = []", 2, "mailbox[0].address", &["no address", "without the key"]),

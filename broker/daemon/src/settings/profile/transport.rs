@@ -28,10 +28,10 @@ use super::local::SYSTEM;
 use super::{ProviderSection, Reader, or_default, span_of};
 
 /// A value of a section, which knows where it stands.
-type Given<S> = Option<Spanned<Spelled<S>>>;
+pub(super) type Given<S> = Option<Spanned<Spelled<S>>>;
 
 /// What a profile says to a provider, by key.
-type Options = Vec<(String, String)>;
+pub(super) type Options = Vec<(String, String)>;
 
 /// The keys of all kinds. Which of them a section may have is looked at when its kind is known.
 #[derive(Deserialize, Default)]
@@ -452,8 +452,18 @@ impl Reader<'_> {
 
     /// A username has one password, and nothing of both stands alone.
     fn check_login(&self, section: &TransportSection) -> Result<(), SettingsError> {
-        let passwords = in_order(section.passwords());
-        let (at, message) = match (&section.username, &passwords[..]) {
+        let auth = place(section.auth.as_ref());
+        self.check_password(section.username.as_ref(), in_order(section.passwords()), auth)
+    }
+
+    /// The same, of the keys that say who logs on, where the password is, and how it is proved.
+    pub(super) fn check_password(
+        &self,
+        username: Option<&Spanned<Spelled<UserName>>>,
+        passwords: Vec<(&'static str, Range<usize>)>,
+        auth: Option<Range<usize>>,
+    ) -> Result<(), SettingsError> {
+        let (at, message) = match (username, &passwords[..]) {
             (Some(_), [_]) => return Ok(()),
             (Some(username), []) => {
                 (username.span(), format!("a username needs a password: one of {PASSWORDS}"))
@@ -463,7 +473,7 @@ impl Reader<'_> {
                 format!("`{first}` says already where the password is; `{second}` is one too many"),
             ),
             (None, [(key, at), ..]) => (at.clone(), format!("`{key}` needs a `username`")),
-            (None, []) => match place(section.auth.as_ref()) {
+            (None, []) => match auth {
                 Some(at) => (at, "`auth` needs a `username`".to_owned()),
                 None => return Ok(()),
             },
@@ -473,8 +483,15 @@ impl Reader<'_> {
 
     /// A certificate of one's own needs its key, and a key its certificate.
     fn check_client(&self, section: &TransportSection) -> Result<(), SettingsError> {
-        let (certificate, key) = (&section.tls_certificate, &section.tls_key);
-        let (at, message) = match (place(certificate.as_ref()), place(key.as_ref())) {
+        self.check_pair((place(section.tls_certificate.as_ref()), place(section.tls_key.as_ref())))
+    }
+
+    /// The same, of the places of both.
+    pub(super) fn check_pair(
+        &self,
+        places: (Option<Range<usize>>, Option<Range<usize>>),
+    ) -> Result<(), SettingsError> {
+        let (at, message) = match places {
             (Some(at), None) => {
                 (at, "`tls_certificate` needs a `tls_key`, which may be the same file")
             }
@@ -486,7 +503,7 @@ impl Reader<'_> {
         Err(self.source.error(at, message))
     }
 
-    fn file(&self, path: &Spanned<Spelled<PathText>>) -> Result<String, SettingsError> {
+    pub(super) fn file(&self, path: &Spanned<Spelled<PathText>>) -> Result<String, SettingsError> {
         let file = self.path(path)?;
         file.into_os_string().into_string().map_err(|file| {
             let message = format!("{} is no UTF-8", file.display());
@@ -513,11 +530,11 @@ impl Reader<'_> {
     }
 }
 
-fn place<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<Range<usize>> {
+pub(super) fn place<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<Range<usize>> {
     value.map(Spanned::span)
 }
 
-fn text<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<String>
+pub(super) fn text<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<String>
 where
     S::Value: ToString,
 {
@@ -525,7 +542,7 @@ where
 }
 
 /// Keys in the order of the file.
-fn in_order(
+pub(super) fn in_order(
     keys: impl Iterator<Item = (&'static str, Range<usize>)>,
 ) -> Vec<(&'static str, Range<usize>)> {
     let mut keys: Vec<_> = keys.collect();
