@@ -67,7 +67,8 @@ impl Described {
         let received = fetch.received.unwrap_or_default().max(0) as u64;
         let facts = MessageFacts {
             size: fetch.size.unwrap_or_default(),
-            received,
+            // Servers have whole seconds; messages of one second are in the order of their numbers.
+            received: received + u64::from(uid % 1000),
             date: head.date(),
             subject: head.subject(),
             from: head.from(),
