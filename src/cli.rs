@@ -104,6 +104,14 @@ pub(crate) enum Command {
     /// List the folders
     #[command(after_help = examples::FOLDERS)]
     Folders,
+    /// Have the mailboxes look for new mail and changes now
+    ///
+    /// Prints what was found. Changes that were made here are tried, too.
+    #[command(after_help = examples::SYNC)]
+    Sync(SyncArguments),
+    /// Show the mailboxes of running sessions: how far they are, and what is wrong with them
+    #[command(after_help = examples::MAILBOX)]
+    Mailbox,
     /// Log off, or end the shared session for all its programs
     ///
     /// The command joins the shared session of the profile and logs off from it at once. With --shared it ends the session for all
@@ -243,6 +251,13 @@ pub(crate) struct Selection {
     /// With --all: only entries in this state
     #[arg(long, value_name = "STATE", requires = "all", value_parser = crate::queue::state)]
     pub(crate) state: Option<SubmissionState>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArguments {
+    /// Wait until everything that is to be fetched is here, for at most SECONDS [default: a day]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
+    pub(crate) wait: Option<u64>,
 }
 
 // Each is a switch of the command line.
@@ -528,12 +543,14 @@ impl Command {
             | Self::Read(_)
             | Self::Search(_)
             | Self::Folders
+            | Self::Sync(_)
             | Self::Logoff(_)
             | Self::Profile(_) => true,
             Self::Serve(_)
             | Self::Tour
             | Self::Sendmail(_)
             | Self::Status(_)
+            | Self::Mailbox
             | Self::Provider(_)
             | Self::Stop(_)
             | Self::Doctor

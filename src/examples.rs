@@ -75,6 +75,17 @@ Examples:
   sundown folders
   sundown folders --json | jq -r '.[] | select(.unread > 0).name'";
 
+pub(crate) const SYNC: &str = "\
+Examples:
+  sundown sync
+  sundown sync --wait
+  sundown sync --json | jq .new";
+
+pub(crate) const MAILBOX: &str = "\
+Examples:
+  sundown mailbox
+  sundown mailbox --json | jq '.[] | select(.pending > 0).name'";
+
 pub(crate) const LOGOFF: &str = "\
 Examples:
   sundown logoff

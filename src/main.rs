@@ -14,6 +14,7 @@ mod grid;
 mod handover;
 mod keys;
 mod logoff;
+mod mailboxes;
 mod man;
 mod output;
 mod profile;
@@ -73,6 +74,8 @@ fn run(cli: cli::Cli) -> ExitCode {
         cli::Command::Read(arguments) => reading::read(&context, &arguments),
         cli::Command::Search(arguments) => reading::search(&context, &arguments),
         cli::Command::Folders => reading::folders(&context),
+        cli::Command::Sync(arguments) => mailboxes::sync(&context, &arguments),
+        cli::Command::Mailbox => mailboxes::list(&context),
         cli::Command::Logoff(arguments) => logoff::run(&context, &arguments),
         cli::Command::Profile(arguments) => profile::run(&context, &arguments),
         cli::Command::Provider(arguments) => provider::run(&context, &arguments),

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sundown_client::{
-    BrokerStatus, End, Error, LimitStatus, Mapi, MemberStatus, Previous, ProviderHealth,
-    ProviderStatus, Resource, SessionHealth, SessionStatus, Status, SubmissionState,
+    BrokerStatus, End, Error, LimitStatus, MailboxState, Mapi, MemberStatus, Previous,
+    ProviderHealth, ProviderStatus, Resource, SessionHealth, SessionStatus, Status,
+    SubmissionState,
 };
 
 use crate::cli::{Autostart, Context, StatusArguments, seconds};
+use crate::mailboxes;
 use crate::output::{self, Reader, ago, until};
 use crate::safe;
 use crate::terminal::{self, painted};
@@ -43,6 +45,7 @@ pub(crate) struct Said {
     pub(crate) status: Status,
     pub(crate) broker: Option<BrokerStatus>,
     pub(crate) health: Vec<SessionHealth>,
+    pub(crate) mailboxes: Vec<MailboxState>,
     /// How many requests were made since it started, for a user who sees all sessions.
     pub(crate) requests: Option<u64>,
 }
@@ -52,7 +55,8 @@ impl Said {
         // The first question has the broker look at the profiles, and the second one has what it found.
         mapi.health()?;
         let (status, broker, health) = (mapi.status()?, mapi.broker_status()?, mapi.health()?);
-        Ok(Self { status, broker, health: health.sessions, requests: health.requests })
+        let mailboxes = mapi.mailboxes()?;
+        Ok(Self { status, broker, health: health.sessions, mailboxes, requests: health.requests })
     }
 
     /// How a session's providers fare, if the broker says so.
@@ -102,6 +106,11 @@ pub(crate) fn value(said: &Said) -> Value {
                 .map(|p| {
                     let health = of_provider(said.of(session), p);
                     let last = health.and_then(|health| health.last.as_ref());
+                    let mailbox = said.mailboxes.iter().find(|mailbox| {
+                        p.kind == Resource::Mailbox
+                            && mailbox.session == session.id
+                            && mailbox.name == p.name
+                    });
                     json!({
                         "name": p.name,
                         "kind": p.kind.name(),
@@ -111,6 +120,9 @@ pub(crate) fn value(said: &Said) -> Value {
                         "worked": health.and_then(|health| health.worked),
                         "next_try": health.and_then(|health| health.next_try),
                         "in_flight": health.map(|health| health.in_flight),
+                        "connections": mailbox.map(|mailbox| mailbox.connections),
+                        "pending": mailbox.map(|mailbox| mailbox.pending),
+                        "syncing": mailboxes::syncing(mailbox.and_then(|mailbox| mailbox.syncing)),
                     })
                 })
                 .collect();

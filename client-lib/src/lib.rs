@@ -98,9 +98,10 @@ pub use sundown_protocol::notification::{
     Arrival, EndReason, Event, Events, FolderChange, LeaveReason, TableChange,
 };
 pub use sundown_protocol::reply::{
-    AddressRow, BrokerStatus, Deletion, End, LastOutcome, LimitStatus, MemberStatus, MessageRow,
-    Peer, Place, Previous, ProfileInUse, ProviderHealth, ProviderStatus, QueueRow, RecipientRow,
-    Reload, Reloaded, Resource, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState,
+    AddressRow, BrokerStatus, Deletion, End, LastOutcome, LimitStatus, MailboxState, MemberStatus,
+    MessageRow, Peer, Place, Previous, ProfileInUse, ProviderHealth, ProviderStatus, QueueRow,
+    RecipientRow, Reload, Reloaded, Resource, SessionHealth, SessionStatus, Status, StatusRow,
+    SubmissionState, Synced, Syncing,
 };
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{PidfdFlags, pidfd_open};
 use sundown_protocol::reply::{
-    BrokerStatus, Deletion, QueueRow, Reloaded, SessionHealth, Status, SubmissionState,
+    BrokerStatus, Deletion, MailboxState, QueueRow, Reloaded, SessionHealth, Status,
+    SubmissionState,
 };
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, Reply, SessionId, Token, Version};
@@ -360,6 +361,34 @@ impl Mapi {
             };
             all.sessions.extend(sessions);
             all.requests = requests;
+            match next {
+                Some(next) if next > after => after = next,
+                Some(_) => return Err(unexpected()),
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// How the mailboxes of each session fare that this user may see. Empty if the broker is too old to report it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// for mailbox in mapi.mailboxes()? {
+    ///     if let Some(syncing) = mailbox.syncing {
+    ///         println!("{}: {} of {} messages", mailbox.name, syncing.done, syncing.total);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mailboxes(&self) -> Result<Vec<MailboxState>, Error> {
+        let (mut after, mut all) = (SessionId(0), Vec::new());
+        while self.library.link()?.speaks(Version::V4) {
+            let reply = self.library.call(None, |_| Ok(Request::Mailboxes { after }))?;
+            let Reply::Mailboxes { mailboxes, next } = reply else { return Err(unexpected()) };
+            all.extend(mailboxes);
             match next {
                 Some(next) if next > after => after = next,
                 Some(_) => return Err(unexpected()),

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::code::Fault;
 use sundown_protocol::folder::Flags;
 use sundown_protocol::notification::{EndReason, Event, Events};
-use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
+use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState, Synced};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
     LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
@@ -357,6 +357,26 @@ impl Session {
             let provider = provider.to_owned();
             Request::ValidateState { member, kind, provider }
         })
+    }
+
+    /// Has the mailboxes of the session look at everything now, and try the changes that they do not have yet
+    /// (`IMAPIStatus::FlushQueues` with `FLUSH_DOWNLOAD`). Returns what they have found, when that is through. An account that is mirrored
+    /// for the first time goes on with its older messages afterwards: [`Mapi::mailboxes`](crate::Mapi::mailboxes) says how far it is.
+    ///
+    /// The errors: what is wrong with a mailbox, `MAPI_E_VERSION` with a broker that is too old.
+    ///
+    /// ```no_run
+    /// # fn check(session: &sundown_client::Session) -> Result<(), sundown_client::Error> {
+    /// let found = session.sync()?;
+    /// println!("{} new, {} changed, {} gone", found.new, found.changed, found.removed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sync(&self) -> Result<Synced, Error> {
+        match self.state.call(|member| Request::Sync { member })? {
+            Reply::Synced(found) => Ok(found),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Deletes a message: moves it into Deleted, or deletes it for good if it is there. The request is not repeated, because a

@@ -20,7 +20,7 @@ use sundown_client::{
 use sundown_protocol::folder::{Bookmark, Key};
 use sundown_protocol::hello::{Answer, Welcome};
 use sundown_protocol::reply::{
-    FromBroker, Granted, LoggedOff, LoggedOn, Reload, Reloaded, Rows, TableRows,
+    FromBroker, Granted, LoggedOff, LoggedOn, Reload, Reloaded, Rows, Synced, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, Asked, Blob, Opening, QueueAction, ReadSource, Request, Submit, Ticket,
@@ -210,11 +210,13 @@ fn number(request: &Request) -> usize {
         Request::Copy { .. } => 48,
         Request::Append { .. } => 49,
         Request::Search { .. } => 50,
+        Request::Sync { .. } => 51,
+        Request::Mailboxes { .. } => 52,
     }
 }
 
 /// How many kinds of requests there are.
-const REQUESTS: usize = 51;
+const REQUESTS: usize = 53;
 
 const ENTRY: EntryId = EntryId { store: 1, record: 7 };
 const FOLDER: FolderKind = FolderKind(17);
@@ -367,6 +369,8 @@ fn truth(request: &Request) -> Reply {
             Reply::Saved(EntryId { store: 1, record: key.0 })
         }
         Request::Search { .. } => found(1, None),
+        Request::Sync { .. } => Reply::Synced(Synced::default()),
+        Request::Mailboxes { .. } => Reply::Mailboxes { mailboxes: Vec::new(), next: None },
         Request::Unadvise { .. }
         | Request::Release { .. }
         | Request::Upload { .. }
@@ -463,6 +467,8 @@ fn place_of(reply: &Reply) -> usize {
         Reply::Contents { .. } => 26,
         Reply::Flags(_) => 27,
         Reply::Found { .. } => 28,
+        Reply::Synced(_) => 29,
+        Reply::Mailboxes { .. } => 30,
     }
 }
 
@@ -538,6 +544,8 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (48, 8, |s| s.session.open_message(ENTRY)?.copy_to(FOLDER).map(drop)),
         (49, 8, |s| s.session.folder(FOLDER)?.append(&Message::new("text"), &Flags::default(), None).map(drop)),
         (50, 28, |s| s.session.default_store()?.search("word").next_page().map(drop)),
+        (51, 29, |s| s.session.sync().map(drop)),
+        (52, 30, |s| s.mapi.mailboxes().map(drop)),
         (50, 28, |s| s.session.folder(FOLDER)?.search("word").collect::<Result<Vec<_>, _>>().map(drop)),
     ]
 }

@@ -416,7 +416,7 @@ impl World {
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
             (Worker::Mailbox(mailbox), ProviderCall::Mailbox(call)) => {
-                Ok(mailbox.call(call, self.stores.values_mut()))
+                mailbox.call(call, self.stores.values_mut())
             }
             (Worker::Transport(_), ProviderCall::Logon) => {
                 Ok(ProviderAnswer::TransportReady(self.wire.facts))

@@ -147,6 +147,15 @@ pub enum Reply {
         /// them.
         unindexed: u64,
     },
+    /// To a sync: what the mailboxes have found.
+    Synced(Synced),
+    /// To a question how mailboxes fare.
+    Mailboxes {
+        /// The mailboxes of the sessions on this page.
+        mailboxes: Vec<MailboxState>,
+        /// The session behind which the next page begins; `None` at the end.
+        next: Option<SessionId>,
+    },
 }
 
 /// The kind of a [`Reply`], without its contents.
@@ -182,6 +191,8 @@ pub enum ReplyKind {
     Contents,
     Flags,
     Found,
+    Synced,
+    Mailboxes,
 }
 
 impl Reply {
@@ -217,6 +228,8 @@ impl Reply {
             Self::Contents { .. } => ReplyKind::Contents,
             Self::Flags(_) => ReplyKind::Flags,
             Self::Found { .. } => ReplyKind::Found,
+            Self::Synced(_) => ReplyKind::Synced,
+            Self::Mailboxes { .. } => ReplyKind::Mailboxes,
         }
     }
 }
@@ -721,6 +734,52 @@ pub struct ProviderHealth {
     pub next_try: Option<u64>,
     /// How many messages a transport is handling.
     pub in_flight: u32,
+}
+
+/// What the mailboxes of a session have found in one look at everything.
+///
+/// ```
+/// let found = sundown_protocol::reply::Synced { new: 2, ..Default::default() };
+/// assert_eq!(found.pending, 0);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synced {
+    /// Messages that are new.
+    pub new: u64,
+    /// Messages that have other flags, or are in another folder.
+    pub changed: u64,
+    /// Messages that are gone.
+    pub removed: u64,
+    /// Changes made here that a mailbox does not have yet.
+    pub pending: u64,
+}
+
+/// How far a mailbox has come with what it fetches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syncing {
+    /// Messages that are in the store as they are to be.
+    pub done: u64,
+    /// Messages that the mailbox has.
+    pub total: u64,
+}
+
+/// How a mailbox fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxState {
+    /// The session.
+    pub session: SessionId,
+    /// The mailbox's name in the profile.
+    pub name: String,
+    /// How many connections to a server it has.
+    pub connections: u32,
+    /// Changes made here that it does not have yet.
+    pub pending: u64,
+    /// How far it has come, while it fetches messages.
+    pub syncing: Option<Syncing>,
+    /// When it last looked at everything, in milliseconds since 1970.
+    pub checked: Option<u64>,
+    /// When something last changed in it, in milliseconds since 1970.
+    pub changed: Option<u64>,
 }
 
 /// What came of using a transport.

@@ -429,6 +429,17 @@ pub enum Request {
         /// The most rows to return.
         limit: u32,
     },
+    /// Have the mailboxes of the session look at everything now, and try what is pending →
+    /// [`Reply::Synced`](crate::Reply::Synced), when that is through (`FlushQueues` with `FLUSH_DOWNLOAD`). From version 4 on.
+    Sync {
+        /// The member that asks.
+        member: MemberId,
+    },
+    /// How the mailboxes of sessions fare → [`Reply::Mailboxes`](crate::Reply::Mailboxes). From version 4 on.
+    Mailboxes {
+        /// The session behind which the page begins; `SessionId(0)` for the first page.
+        after: SessionId,
+    },
 }
 
 /// The longest [`Search::words`](Request::Search), in bytes.
@@ -856,11 +867,13 @@ impl Request {
             | Self::Folders { .. }
             | Self::Contents { .. }
             | Self::Search { .. }
+            | Self::Mailboxes { .. }
             // Doing these twice is the same as once.
             | Self::SetFlags { .. }
             | Self::Move { .. }
             | Self::RenameFolder { .. }
             | Self::Reload { .. }
+            | Self::Sync { .. }
             | Self::Setting { .. }
             | Self::Flush { .. }
             | Self::QueryFastShutdown
@@ -942,6 +955,8 @@ impl Request {
             Self::MessageId { .. } => ReplyKind::MessageId,
             Self::Ticket { .. } => ReplyKind::Ticket,
             Self::Health { .. } => ReplyKind::Health,
+            Self::Sync { .. } => ReplyKind::Synced,
+            Self::Mailboxes { .. } => ReplyKind::Mailboxes,
             Self::Reload { .. } => ReplyKind::Reloaded,
             Self::Unadvise { .. }
             | Self::Release { .. }
@@ -1004,6 +1019,8 @@ impl Request {
             | Self::Move { .. }
             | Self::Copy { .. }
             | Self::Append { .. }
+            | Self::Sync { .. }
+            | Self::Mailboxes { .. }
             | Self::Search { .. } => Version::V4,
             _ => Version::V1,
         }
@@ -1028,6 +1045,7 @@ impl Request {
             | Self::Setting { member, .. }
             | Self::AbortSubmit { member, .. }
             | Self::Flush { member }
+            | Self::Sync { member }
             | Self::AddressBook { member, .. }
             | Self::Grant { member, .. }
             | Self::ValidateState { member, .. }
@@ -1056,6 +1074,7 @@ impl Request {
             | Self::MessageId { .. }
             | Self::Ticket { .. }
             | Self::Health { .. }
+            | Self::Mailboxes { .. }
             | Self::Reload { .. }
             | Self::Return { .. }
             | Self::Queue { .. }
@@ -1112,6 +1131,8 @@ impl Request {
             Self::Copy { .. } => "Copy",
             Self::Append { .. } => "Append",
             Self::Search { .. } => "Search",
+            Self::Sync { .. } => "Sync",
+            Self::Mailboxes { .. } => "Mailboxes",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

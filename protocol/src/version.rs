@@ -6,7 +6,8 @@
 pub enum Version {
     /// Folders beyond the five of every store, and the requests about them, about flags, contents tables, moves, copies, appended
     /// messages and search. [`Event::Arrived`](crate::Event::Arrived) says who new mail is from.
-    /// [`Resource::Mailbox`](crate::reply::Resource::Mailbox).
+    /// [`Resource::Mailbox`](crate::reply::Resource::Mailbox). [`Request::Sync`](crate::Request::Sync) and
+    /// [`Request::Mailboxes`](crate::Request::Mailboxes): what mailboxes have found, and how they fare.
     V4 = 4,
     /// [`Request::Ticket`](crate::Request::Ticket): what a process keeps over a restart of the broker. `MAPI_LOGOFF_UI`.
     /// [`Request::DeleteFrom`](crate::Request::DeleteFrom): a deletion that may be repeated.

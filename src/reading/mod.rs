@@ -31,7 +31,7 @@ pub(crate) mod text;
 
 use std::process::ExitCode;
 
-use sundown_client::{Error, Flags, Logoff, Marks, Session};
+use sundown_client::{Error, Flags, Logoff, Mapi, Marks, Session};
 
 use crate::cli::{Autostart, Context};
 use crate::output::{self, Reader};
@@ -138,7 +138,15 @@ fn visit<T>(
     context: &Context,
     calls: impl FnOnce(&Session) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mapi = context.initialize(Autostart::Yes)?;
+    visit_with(context, &context.initialize(Autostart::Yes)?, calls)
+}
+
+/// The same with a library that is used for more.
+pub(crate) fn visit_with<T>(
+    context: &Context,
+    mapi: &Mapi,
+    calls: impl FnOnce(&Session) -> Result<T, Error>,
+) -> Result<T, Error> {
     let session = mapi.logon(context.logon())?;
     let found = calls(&session)?;
     session.logoff(Logoff::now())?;

@@ -96,6 +96,7 @@ impl Shell {
             "delete" => self.delete(words),
             "append" => self.append(words),
             "search" => self.search(words),
+            "sync" => self.sync(words),
             "abort-submit" => self.abort_submit(words),
             "flush" => self.flush(words),
             "logoff" => self.logoff(words),

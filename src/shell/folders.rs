@@ -99,6 +99,12 @@ impl Shell {
         Ok(json!({ "entry": entry.to_string() }))
     }
 
+    pub(super) fn sync(&self, words: &mut Words) -> Reply {
+        let (_, session) = self.session(words)?;
+        end(words)?;
+        Ok(crate::mailboxes::found(&session.sync()?))
+    }
+
     pub(super) fn search(&self, words: &mut Words) -> Reply {
         let wanted = words.needed("words").map_err(invalid)?;
         let (folder, limit) = (parsed(words, "folder")?, limit(words)?);

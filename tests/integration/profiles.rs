@@ -58,12 +58,13 @@ fn a_profile_shows_the_local_mail_of_its_user() {
     let text = home.run(&["profile", "show", "own"]).ok().output;
     let line = text.lines().find(|line| line.starts_with("mailbox")).expect("a line");
     assert!(line.contains("mine") && line.contains("all mail"), "{text}");
-    home.profile("wrong", "[[mailbox]]\nkind = \"imap\"\n");
+    home.profile("wrong", "[[mailbox]]\nkind = \"pop3\"\n");
     let error = home.run(&["profile", "show", "wrong", "--json"]).exits(1).json();
     assert_eq!(error["error"]["code"], "MAPI_E_UNCONFIGURED");
     let message = error["error"]["message"].as_str().expect("text");
     assert!(
-        message.contains("line 2") && message.contains("unknown kind \"imap\"; known: maildir")
+        message.contains("line 2")
+            && message.contains("unknown kind \"pop3\"; known: maildir, imap")
     );
     let added = home.run(&["profile", "add", "new", "--kind=maildir"]).ok().output;
     assert!(added.contains("the Inbox shows what comes into"), "{added}");
@@ -531,6 +532,7 @@ fn the_kinds_of_providers_are_listed() {
         ("transport", "lmtp"),
         ("transport", "pipe"),
         ("mailbox", "maildir"),
+        ("mailbox", "imap"),
         ("address-book", "sqlite"),
     ];
     assert_eq!(names, expected.map(|(of_type, kind)| (Some(of_type), Some(kind))));

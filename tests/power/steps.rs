@@ -3,13 +3,15 @@
 //! A step is a call that the broker makes to its system: it dies just before or just after it, and nothing in the broker
 //! knows of that. What it left is then read from the store, and the next broker has to make the best of it.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::chance::Chance;
 use crate::check::DATA;
 use crate::disk::{Disk, Kept};
-use crate::harness::{Home, Shell};
+use crate::harness::{Home, Shell, left};
 use crate::queue::{RETRIES, transport};
 use crate::recorder::{Record, Recorder};
 use crate::servers::{Act, Scripted, skipped};
@@ -322,6 +324,11 @@ fn killed_at_any_sync_of_its_first_life_a_broker_goes_on() {
             shell.ok(&submit);
         }
         assert_eq!(shell.ok("logoff session=1 drain=60")["queued"], 0);
+        // What the first broker was sending is nobody's any more, and is finished in its own time.
+        let since = Instant::now();
+        while home.run(&["queue", "list", "--json"]).ok().json() != serde_json::json!([]) {
+            assert!(!left(since).is_zero(), "killed at sync {place}");
+        }
         broker.terminate();
         assert_eq!(home.maildir("default").count(), 1, "killed at sync {place}");
         assert_eq!(state(&home, "default").as_deref(), Some("sent"), "killed at sync {place}");

@@ -68,7 +68,11 @@ impl Broker {
         }
         let watches = matches!(
             request,
-            Request::Status | Request::StatusPage { .. } | Request::Broker | Request::Health { .. }
+            Request::Status
+                | Request::StatusPage { .. }
+                | Request::Broker
+                | Request::Health { .. }
+                | Request::Mailboxes { .. }
         );
         let about = request.member();
         let own = about.and_then(|id| self.sessions.members.get(&id));
@@ -248,6 +252,13 @@ impl Broker {
             }
             Request::Search { member, store, words, folder, after, limit } => {
                 self.search(asker, (member, store), (words, folder), (after, limit), turn)
+            }
+            Request::Sync { member } => self.sync(asker, member, turn),
+            Request::Mailboxes { after } => {
+                let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
+                let page = self.mailboxes_page(uid, after);
+                self.answer(asker, Ok(page), turn);
+                Ok(())
             }
             Request::Reload { profile } => self.reload(asker, profile, turn),
             Request::Broker => {

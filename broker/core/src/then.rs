@@ -24,7 +24,7 @@ use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
 use crate::providers::ask::{
     self, Addresses, Answer, Contents, Done, Hits, Messages, OneSubmission, Piece, Ready, Saved,
-    Setting, Shutdown, Updated, typed,
+    Setting, Shutdown, Synced, Updated, typed,
 };
 use crate::providers::left_behind::Correction;
 use crate::queue::change::message_id;
@@ -64,6 +64,27 @@ pub(crate) enum Then {
     Results(u64),
     Addresses(Asker),
     Address(AfterAddress),
+    Synced(Syncing),
+}
+
+/// A sync of a session's mailboxes, one behind the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Syncing {
+    pub(crate) asker: Asker,
+    pub(crate) session: SessionId,
+    /// The provider that was asked.
+    pub(crate) place: usize,
+    /// What those before have found.
+    pub(crate) found: Synced,
+}
+
+/// A reading of a message whose bytes a mailbox is to fetch first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetching {
+    pub(crate) reading: Reading,
+    pub(crate) session: SessionId,
+    /// The provider that was asked.
+    pub(crate) place: usize,
 }
 
 /// After a call that only succeeds or fails.
@@ -85,6 +106,8 @@ pub(crate) enum AfterDone {
     Told(SessionId, usize),
     /// A mailbox was told that there are pending changes.
     Poked(SessionId, usize),
+    /// A mailbox was to fetch the bytes of a message that somebody reads.
+    Fetched(Fetching),
     /// A transport that could not be reached was asked whether it works.
     Reached(SessionId, usize, AskedBy),
 }
@@ -203,8 +226,15 @@ pub(crate) enum AfterPiece {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) asker: Asker,
-    /// The message, if reading it marks a notification as seen.
-    pub(crate) tells: Option<(EngineId, u128)>,
+    /// Where the message is.
+    pub(crate) engine: EngineId,
+    pub(crate) record: u128,
+    /// The first byte that is wanted.
+    pub(crate) offset: u64,
+    /// Whether reading it marks a notification as seen.
+    pub(crate) tells: bool,
+    /// Whether its bytes have been fetched for that.
+    pub(crate) fetched: bool,
 }
 
 /// A queue that is being listed.
@@ -309,6 +339,7 @@ goes_on! {
     Results: u64;
     Addresses: Asker;
     Address: AfterAddress;
+    Synced: Syncing;
     Shutdown: Visit;
     Ready: AfterLogon;
     OneSubmission: AfterSubmission;
@@ -373,6 +404,7 @@ impl Broker {
                 let rows = |Addresses { rows, next }| rows_of(TableRows::Addresses(rows), next);
                 self.reply(asker, typed(result).map(rows), turn);
             }
+            Then::Synced(after) => self.synced(after, typed(result), turn),
             Then::Address(AfterAddress::Added(asker, session)) => {
                 self.address_added(asker, session, typed(result), turn);
             }
@@ -417,6 +449,7 @@ impl Broker {
             AfterDone::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
+            AfterDone::Fetched(after) => self.fetched(after, result, turn),
             AfterDone::FolderChanged(after) => self.folder_changed(after, result, turn),
             AfterDone::Told(session, place) => self.mailbox_told(session, place, result, turn),
             AfterDone::Poked(session, place) => self.poked(session, place, result, turn),

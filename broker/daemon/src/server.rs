@@ -524,6 +524,7 @@ impl Server {
                     taken = Some(until);
                     Event::StoreChanged { lane, changes }
                 }
+                Outcome::Reports(lane, report) => Event::MailboxReports { lane, report },
                 Outcome::Said(lane, said) => Event::MailboxSaid { lane, said },
                 Outcome::Answered(call, result) => Event::Answered { call, result },
                 Outcome::Withdrawn(call) => Event::Withdrawn { call },

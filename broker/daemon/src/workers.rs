@@ -20,8 +20,9 @@ use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
-    FastShutdown, Mirror, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
-    StoreChange, StoreFacts, StoreWrite, TransportCall, Urgency,
+    FastShutdown, MailboxCall, MailboxReport, Mirror, ProviderAnswer, ProviderCall, ProviderError,
+    ProviderSpec, ProviderType, StoreChange, StoreFacts, StoreWrite, Synced, TransportCall,
+    Urgency,
 };
 use sundown_core::{Behalf, CallId, LaneId, LaneSpec};
 use sundown_protocol::reply::SubmissionState;
@@ -50,6 +51,8 @@ pub(crate) enum Outcome {
     Answered(CallId, Answer),
     /// A mailbox has written into a store, by the lane of its writer. The mailbox waits until this was dropped.
     Mirrored(LaneId, Vec<StoreChange>, Taken),
+    /// A mailbox says how far it is.
+    Reports(LaneId, MailboxReport),
     /// A mailbox says whether it works.
     Said(LaneId, Result<(), ProviderError>),
     /// A call was taken back before its provider had begun it.
@@ -235,6 +238,11 @@ impl MailboxSupport for OfMailbox {
             Ok(answer) => answer.map(drop),
             Err(_) => Err(not_open(uid)),
         }
+    }
+
+    fn report(&self, report: MailboxReport) {
+        let _ = self.answers.sender.send(Outcome::Reports(self.lane, report));
+        let _ = self.answers.waker.wake();
     }
 
     fn say(&self, said: Result<(), ProviderError>) {
@@ -673,7 +681,16 @@ impl Worker<Work> for Mailbox {
                 }
                 ProviderCall::Logoff => slip.hand_in(mailbox.logoff().map(done)),
                 ProviderCall::Mailbox(call) => {
-                    mailbox.call(call, Reply::new(move |answer| slip.hand_in(answer.map(done))));
+                    let answered = move |found: Option<Synced>| match (call, found) {
+                        (MailboxCall::Sync, found) => {
+                            ProviderAnswer::Synced(found.unwrap_or_default())
+                        }
+                        _ => ProviderAnswer::Done,
+                    };
+                    let reply = Reply::new(move |answer: Result<_, _>| {
+                        slip.hand_in(answer.map(answered));
+                    });
+                    mailbox.call(call, reply);
                 }
                 _ => slip.hand_in(Err(misdirected())),
             }

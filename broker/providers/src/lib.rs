@@ -21,8 +21,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use sundown_core::provider::{
-    AddressCall, AskedBy, MailboxCall, Mirror, Outcome, ProviderAnswer, ProviderError,
-    ProviderSpec, RecipientResult, StoreFacts, StoreRead, StoreWrite, Transmission, TransportFacts,
+    AddressCall, AskedBy, MailboxCall, MailboxReport, Mirror, Outcome, ProviderAnswer,
+    ProviderError, ProviderSpec, RecipientResult, StoreFacts, StoreRead, StoreWrite, Synced,
+    Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -248,6 +249,9 @@ pub trait MailboxSupport: Send + std::marker::Sync {
 
     /// Says that the mailbox works, or why it does not. It is shown in `status`, and logged once.
     fn say(&self, said: Result<()>);
+
+    /// Says how far the mailbox is. It is shown by `sundown mailbox`.
+    fn report(&self, report: MailboxReport);
 }
 
 /// The most changes of one [`Mirror`].
@@ -263,8 +267,9 @@ pub trait MailboxProvider: Send {
     fn logon(&mut self, support: Arc<dyn MailboxSupport>) -> Result<()>;
 
     /// Makes a call. [`MailboxCall::Changed`] is answered when what was pending is carried out or cannot be now, and
-    /// [`MailboxCall::Validate`] when everything was looked at, both possibly later. The others are answered at once.
-    fn call(&mut self, call: MailboxCall, reply: Reply<()>);
+    /// [`MailboxCall::Validate`] when everything was looked at, both possibly later. So are [`MailboxCall::Sync`], with what was found, and
+    /// [`MailboxCall::Fetch`], when the store has the bytes. The others are answered at once, with nothing.
+    fn call(&mut self, call: MailboxCall, reply: Reply<Option<Synced>>);
 
     /// Ends the session. What is pending stays in the store. An error changes nothing (PLOG-5).
     fn logoff(&mut self) -> Result<()>;

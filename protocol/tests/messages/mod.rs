@@ -11,9 +11,10 @@ use sundown_protocol::notification::{
 };
 use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LastOutcome, LimitStatus,
-    LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place, Previous, ProfileInUse,
-    ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload, Reloaded,
-    Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
+    LoggedOff, LoggedOn, MailboxState, MemberStatus, MessageRow, Peer, Place, Previous,
+    ProfileInUse, ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload,
+    Reloaded, Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState,
+    Synced, Syncing, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -380,6 +381,8 @@ fn folder_request() -> impl Strategy<Value = Request> {
                 limit
             }
         ),
+        member().prop_map(|member| Request::Sync { member }),
+        any::<u64>().prop_map(|after| Request::Mailboxes { after: SessionId(after) }),
     ]
 }
 
@@ -599,7 +602,28 @@ fn folder_reply() -> impl Strategy<Value = Reply> {
         flags().prop_map(Reply::Flags),
         (vec(contents_row(), 0..3), any::<(Option<u64>, u64)>())
             .prop_map(|(rows, (next, unindexed))| Reply::Found { rows, next, unindexed }),
+        any::<(u64, u64, u64, u64)>().prop_map(|(new, changed, removed, pending)| {
+            Reply::Synced(Synced { new, changed, removed, pending })
+        }),
+        (vec(mailbox_state(), 0..3), option::of(any::<u64>().prop_map(SessionId)))
+            .prop_map(|(mailboxes, next)| Reply::Mailboxes { mailboxes, next }),
     ]
+}
+
+fn mailbox_state() -> impl Strategy<Value = MailboxState> {
+    let syncing = any::<(u64, u64)>().prop_map(|(done, total)| Syncing { done, total });
+    let numbers = any::<(u64, u32, u64, Option<u64>, Option<u64>)>();
+    (numbers, text(), option::of(syncing)).prop_map(
+        |((session, connections, pending, checked, changed), name, syncing)| MailboxState {
+            session: SessionId(session),
+            name,
+            connections,
+            pending,
+            syncing,
+            checked,
+            changed,
+        },
+    )
 }
 
 fn reload() -> impl Strategy<Value = Reload> {

@@ -11,10 +11,10 @@ use sundown_protocol::notification::{
 };
 use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LastOutcome, LimitStatus,
-    LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place, Previous, ProfileInUse,
-    ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload, Reloaded,
-    Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
-    status_code,
+    LoggedOff, LoggedOn, MailboxState, MemberStatus, MessageRow, Peer, Place, Previous,
+    ProfileInUse, ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload,
+    Reloaded, Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState,
+    Synced, Syncing, TableRows, status_code,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -49,13 +49,13 @@ names!(REQUESTS, request_name, Request:
     Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..},
     Health {..}, Reload {..}, MessageId {..},
     Folders {..}, MakeFolder {..}, RenameFolder {..}, RemoveFolder {..}, Contents {..}, SetFlags {..}, Move {..},
-    Copy {..}, Append {..}, Search {..});
+    Copy {..}, Append {..}, Search {..}, Sync {..}, Mailboxes {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
     Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..},
     Health {..}, Reloaded {..}, MessageId {..},
-    Folders {..}, Made {..}, Contents {..}, Flags {..}, Found {..});
+    Folders {..}, Made {..}, Contents {..}, Flags {..}, Found {..}, Synced {..}, Mailboxes {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
@@ -284,6 +284,8 @@ pub(crate) fn requests() -> Vec<Request> {
             after: 0,
             limit: 50,
         },
+        Request::Sync { member: MEMBER },
+        Request::Mailboxes { after: SessionId(7) },
     ]
 }
 
@@ -325,6 +327,18 @@ fn folder_row() -> FolderRow {
 fn reloads() -> Vec<Reload> {
     let why = "work.toml, line 3: no such key".into();
     vec![Reload::Unchanged, Reload::Changed, Reload::Refused(why), Reload::Later]
+}
+
+fn mailbox_state() -> MailboxState {
+    MailboxState {
+        session: SessionId(7),
+        name: "work".into(),
+        connections: 1,
+        pending: 2,
+        syncing: Some(Syncing { done: 3, total: 4 }),
+        checked: Some(1_700_000_000_000),
+        changed: None,
+    }
 }
 
 fn health() -> SessionHealth {
@@ -490,6 +504,8 @@ pub(crate) fn replies() -> Vec<Reply> {
         Reply::Contents { rows: vec![contents_row()], next: Some(bookmark()) },
         Reply::Flags(flags()),
         Reply::Found { rows: vec![contents_row()], next: Some(9), unindexed: 2 },
+        Reply::Synced(Synced { new: 1, changed: 2, removed: 3, pending: 4 }),
+        Reply::Mailboxes { mailboxes: vec![mailbox_state()], next: Some(SessionId(7)) },
     ]
 }
 

@@ -34,12 +34,18 @@ pub(crate) use sink::{Received, Sink};
 /// A port of the loopback that nobody has. It is none of those that the kernel gives to whoever does not care, so that
 /// it stays free while one server ends there and the next one begins.
 pub(crate) fn port() -> u16 {
+    listen().1
+}
+
+/// A listener at such a port. Who needs one takes this: a port that was only looked at can be held for a moment by a process that another
+/// test starts just then.
+pub(crate) fn listen() -> (TcpListener, u16) {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let begin = u16::try_from(std::process::id() % 97).expect("small") * 200;
     loop {
         let port = 10_000 + (begin + TRIED.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return (listener, port);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::port;
+use super::listen;
 
 /// What the server does instead of what it should.
 #[derive(Debug, Clone)]
@@ -63,7 +63,8 @@ impl Scripted {
     pub(crate) fn start(
         script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_at(port(), script)
+        let (listener, port) = listen();
+        Self::start_on(listener, port, script)
     }
 
     /// A server at a port that is free.
@@ -72,6 +73,14 @@ impl Scripted {
         script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
+        Self::start_on(listener, port, script)
+    }
+
+    fn start_on(
+        listener: TcpListener,
+        port: u16,
+        script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             healed: AtomicBool::new(false),

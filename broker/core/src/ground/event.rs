@@ -11,7 +11,8 @@ use sundown_protocol::{
 use crate::ground::expected::Wrong;
 use crate::ground::local::Found;
 use crate::ground::provider::{
-    News, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreChange,
+    MailboxReport, News, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
+    StoreChange,
 };
 use crate::ground::settings::{LoadedProfile, Looked, Settings, Version};
 
@@ -165,6 +166,13 @@ pub enum Event {
         lane: LaneId,
         /// What has changed.
         changes: Vec<StoreChange>,
+    },
+    /// A mailbox says how far it is.
+    MailboxReports {
+        /// Its lane.
+        lane: LaneId,
+        /// What it says.
+        report: MailboxReport,
     },
     /// A mailbox says that it works, or why it does not.
     MailboxSaid {

@@ -11,8 +11,8 @@ use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
 use crate::ground::provider::{
-    AddressCall, ProviderAnswer, ProviderCall, ProviderType, Recipient, RecipientResult, StoreRead,
-    StoreWrite, Submission, TransportCall,
+    AddressCall, MailboxCall, ProviderAnswer, ProviderCall, ProviderType, Recipient,
+    RecipientResult, StoreRead, StoreWrite, Submission, TransportCall,
 };
 
 /// The answer that a call must get. It is small, so that the broker can keep it with the call.
@@ -104,6 +104,10 @@ pub enum Expected {
     },
     /// `Cursor`.
     Cursor,
+    /// `Tally`.
+    Tally,
+    /// `Synced`.
+    Synced,
     /// `Fetches`: at most this many rows, and a cursor that moves forward.
     Fetches {
         /// The cursor before.
@@ -220,6 +224,7 @@ impl ProviderCall {
                 ProviderType::Transport => Expected::TransportReady,
                 ProviderType::Mailbox | ProviderType::AddressBook => Expected::Done,
             },
+            Self::Mailbox(MailboxCall::Sync) => Expected::Synced,
             Self::Logoff | Self::Mailbox(_) => Expected::Done,
             Self::Write(write) => write.expects(),
             Self::Read(read) => read.expects(),
@@ -286,6 +291,8 @@ impl StoreRead {
             Self::Pending { after, limit, .. } => Expected::Pending { after, limit },
             Self::Cursor { .. } => Expected::Cursor,
             Self::Fetches { after, limit, .. } => Expected::Fetches { after, limit },
+            Self::Lies { .. } => Expected::Fetches { after: 0, limit: 1 },
+            Self::Tally { .. } => Expected::Tally,
             Self::Find { .. } => Expected::Found,
             Self::Piece { offset, limit, .. } => Expected::Piece { offset, limit },
             Self::Setting { .. } => Expected::Setting,
@@ -429,6 +436,14 @@ impl Expected {
             }
             Self::Cursor => {
                 let Is::Cursor(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Tally => {
+                let Is::Tally(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Synced => {
+                let Is::Synced(_) = answer else { return kind() };
                 Ok(())
             }
             Self::Fetches { after, limit } => {

@@ -10,8 +10,8 @@ use sundown_protocol::folder::{
     Bookmark, ContentsRow, Filter, Flags, FolderRow, Marks, Role, Sort,
 };
 use sundown_protocol::notification::FolderChange;
-pub use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
+pub use sundown_protocol::reply::{SubmissionState, Synced, Syncing};
 use sundown_protocol::request::{AddressAction, Folder, Notify, Report, Route, SettingChange};
 use sundown_protocol::{Code, Fault};
 
@@ -399,6 +399,10 @@ pub enum ProviderAnswer {
     },
     /// To a question how far a directory of an account is mirrored; nothing if it is not yet.
     Cursor(Option<Cursor>),
+    /// To a question for figures of a mailbox.
+    Tally(Tally),
+    /// Of a mailbox that has looked at everything: what it has found.
+    Synced(Synced),
     /// To a question for messages of an account whose bytes are to be fetched.
     Fetches {
         /// Where they are, and their sizes as the server says.
@@ -497,6 +501,8 @@ impl ProviderAnswer {
             Self::Pending { .. } => "Pending",
             Self::Cursor(_) => "Cursor",
             Self::Fetches { .. } => "Fetches",
+            Self::Tally(_) => "Tally",
+            Self::Synced(_) => "Synced",
             Self::Setting(_) => "Setting",
             Self::Messages { .. } => "Messages",
             Self::Found { .. } => "Found",
@@ -854,6 +860,18 @@ pub enum StoreRead {
         /// The most rows.
         limit: u32,
     },
+    /// Where a message of an account is whose bytes are not in the store.
+    Lies {
+        /// The account.
+        mailbox: PathBuf,
+        /// The message.
+        record: u128,
+    },
+    /// Figures of a mailbox.
+    Tally {
+        /// The mailbox.
+        mailbox: PathBuf,
+    },
     /// Whether a message exists.
     Find {
         /// Its record.
@@ -913,6 +931,8 @@ impl StoreRead {
             Self::Pending { .. } => "GetPending",
             Self::Cursor { .. } => "GetCursor",
             Self::Fetches { .. } => "GetFetches",
+            Self::Lies { .. } => "GetPlace",
+            Self::Tally { .. } => "GetTally",
             Self::Find { .. } => "OpenEntry",
             Self::Piece { .. } => "OpenProperty",
             Self::Setting { .. } => "GetProps",
@@ -1585,6 +1605,17 @@ pub struct PathPart {
     pub dir: Option<String>,
 }
 
+/// Figures of a mailbox, as the store knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Changes made here that it does not have yet.
+    pub pending: u64,
+    /// Messages whose bytes are to be fetched.
+    pub fetches: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
 /// What has changed in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChange {
@@ -1654,6 +1685,28 @@ pub enum MailboxCall {
     Changed,
     /// Look at everything now (`IMAPIStatus::ValidateState`): the answer comes when that is done.
     Validate,
+    /// The same, and the answer says what was found.
+    Sync,
+    /// Fetch the bytes of a message: the answer comes when the store has them.
+    Fetch {
+        /// The message.
+        record: u128,
+    },
+}
+
+/// What a mailbox says of itself while it works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MailboxReport {
+    /// How many connections to a server it has.
+    pub connections: u32,
+    /// Changes made here that it does not have yet.
+    pub pending: u64,
+    /// How far it has come, while it fetches messages.
+    pub syncing: Option<Syncing>,
+    /// When it last looked at everything, in milliseconds since 1970.
+    pub checked: Option<u64>,
+    /// When something last changed in it, in milliseconds since 1970.
+    pub changed: Option<u64>,
 }
 
 impl MailboxCall {
@@ -1663,6 +1716,8 @@ impl MailboxCall {
             Self::Rest => "Rest",
             Self::Changed => "StoreChanged",
             Self::Validate => "ValidateState",
+            Self::Sync => "Sync",
+            Self::Fetch { .. } => "FetchMessage",
         }
     }
 }

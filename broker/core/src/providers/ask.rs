@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use sundown_protocol::Code;
 use sundown_protocol::folder::{Bookmark, ContentsRow, Filter, Flags, FolderRow, Marks, Sort};
+pub(crate) use sundown_protocol::reply::Synced;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place};
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
@@ -251,6 +252,7 @@ answers! {
     Results, ProviderAnswer::Results(results) => Self(results);
     Addresses, ProviderAnswer::Addresses { rows, next } => Self { rows, next };
     Address, ProviderAnswer::Address(row) => Self(row);
+    Synced, ProviderAnswer::Synced(found) => found;
 }
 
 impl Answer for Shutdown {
@@ -320,6 +322,12 @@ impl Ask<Ready> {
     }
 }
 
+impl Ask<Synced> {
+    pub(crate) fn sync() -> Self {
+        Self::of(ProviderCall::Mailbox(MailboxCall::Sync))
+    }
+}
+
 impl Ask<Done> {
     pub(crate) fn logoff() -> Self {
         Self::of(ProviderCall::Logoff)
@@ -351,6 +359,10 @@ impl Ask<Done> {
 
     pub(crate) fn mailbox(call: MailboxCall) -> Self {
         Self::of(ProviderCall::Mailbox(call))
+    }
+
+    pub(crate) fn fetch(record: u128) -> Self {
+        Self::mailbox(MailboxCall::Fetch { record })
     }
 
     pub(crate) fn cancel(id: u64) -> Self {

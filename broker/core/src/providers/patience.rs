@@ -41,9 +41,13 @@ impl Patience {
                 | StoreRead::ChangedFolders { .. }
                 | StoreRead::Pending { .. }
                 | StoreRead::Cursor { .. }
-                | StoreRead::Fetches { .. },
+                | StoreRead::Fetches { .. }
+                | StoreRead::Lies { .. }
+                | StoreRead::Tally { .. },
             )
-            | ProviderCall::Mailbox(MailboxCall::Validate)
+            | ProviderCall::Mailbox(
+                MailboxCall::Validate | MailboxCall::Sync | MailboxCall::Fetch { .. },
+            )
             | ProviderCall::Address(
                 AddressCall::List { .. } | AddressCall::Act(AddressAction::Resolve { .. }),
             )

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sundown_protocol::reply::LastOutcome;
 
 use crate::ground::event::{EngineId, LaneId};
-use crate::ground::provider::{AskedBy, FastShutdown, ProviderSpec, ProviderType};
+use crate::ground::provider::{AskedBy, FastShutdown, MailboxReport, ProviderSpec, ProviderType};
 
 /// A session's view of one configured provider.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Provider {
     pub(crate) watching: bool,
     /// Whether a mailbox was told of pending changes.
     pub(crate) poke: Poke,
+    /// What a mailbox last said of itself.
+    pub(crate) report: MailboxReport,
     /// Whether a `ValidateState` is in progress.
     pub(crate) validating: bool,
     /// The first thing found wrong with it. The trouble of a store is in its engine.

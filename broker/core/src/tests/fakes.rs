@@ -6,7 +6,7 @@ use sundown_protocol::folder::{
     Bookmark, ContentsRow, Direction, Filter, Flags, FolderRow, Key, Marks, Sort,
 };
 use sundown_protocol::notification::FolderChange;
-use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
+use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState, Synced};
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
@@ -43,6 +43,8 @@ pub(super) struct Store {
     /// How often it is logged on to.
     pub(super) logons: i64,
     pub(super) messages: BTreeMap<u128, Message>,
+    /// Messages whose bytes are at a server.
+    pub(super) elsewhere: BTreeSet<u128>,
     /// Folders besides those of every store: what each is in, and its name.
     pub(super) folders: BTreeMap<Folder, (Option<Folder>, String)>,
     /// Folders made so far: a number is not used again.
@@ -407,9 +409,10 @@ impl Store {
                 Ok(self.what_is_pending(after, limit as usize))
             }
             StoreRead::Cursor { .. } => Ok(ProviderAnswer::Cursor(None)),
-            StoreRead::Fetches { .. } => {
+            StoreRead::Fetches { .. } | StoreRead::Lies { .. } => {
                 Ok(ProviderAnswer::Fetches { rows: Vec::new(), next: None })
             }
+            StoreRead::Tally { .. } => Ok(ProviderAnswer::Tally(crate::provider::Tally::default())),
             StoreRead::Find { record } => match self.messages.get(&record) {
                 Some(message) => Ok(ProviderAnswer::Found {
                     folder: message.folder,
@@ -417,6 +420,9 @@ impl Store {
                 }),
                 None => Err(error(Code::E_NOT_FOUND)),
             },
+            StoreRead::Piece { record, .. } if self.elsewhere.contains(&record) => {
+                Err(error(Code::E_OFFLINE).of_other_bytes())
+            }
             StoreRead::Piece { record, offset, limit } => match self.messages.get(&record) {
                 Some(message) => {
                     let rest = message.bytes.iter().skip(offset as usize);
@@ -800,23 +806,33 @@ pub(super) struct Mailbox {
     knows: Option<u32>,
 }
 
+/// What a mailbox finds when it looks at everything.
+pub(super) const FOUND: Synced = Synced { new: 2, changed: 1, removed: 0, pending: 0 };
+
 impl Mailbox {
     /// It takes what is pending in its store at once, while it watches and when it is told of changes.
     pub(super) fn call<'a>(
         &mut self,
         call: MailboxCall,
         stores: impl Iterator<Item = &'a mut Store>,
-    ) -> ProviderAnswer {
+    ) -> Result<ProviderAnswer, ProviderError> {
         match call {
             MailboxCall::Watch { store } => (self.watches, self.knows) = (Some(store), Some(store)),
             MailboxCall::Rest => self.watches = None,
-            MailboxCall::Changed | MailboxCall::Validate => {}
+            MailboxCall::Fetch { record } => {
+                let here = stores.into_iter().any(|store| store.elsewhere.remove(&record));
+                return if here { Ok(ProviderAnswer::Done) } else { Err(error(Code::E_NOT_FOUND)) };
+            }
+            MailboxCall::Changed | MailboxCall::Validate | MailboxCall::Sync => {}
         }
         let takes = if call == MailboxCall::Changed { self.knows } else { self.watches };
         for store in stores.filter(|store| Some(store.uid) == takes) {
             store.pending.clear();
         }
-        ProviderAnswer::Done
+        match call {
+            MailboxCall::Sync => Ok(ProviderAnswer::Synced(FOUND)),
+            _ => Ok(ProviderAnswer::Done),
+        }
     }
 }
 
@@ -1122,12 +1138,16 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             StoreRead::ChangedFolders { .. } => 53,
             StoreRead::Cursor { .. } => 54,
             StoreRead::Fetches { .. } => 55,
+            StoreRead::Lies { .. } => 56,
+            StoreRead::Tally { .. } => 57,
         },
         ProviderCall::Mailbox(call) => match call {
             MailboxCall::Watch { .. } => 48,
             MailboxCall::Rest => 49,
             MailboxCall::Changed => 50,
             MailboxCall::Validate => 51,
+            MailboxCall::Sync => 58,
+            MailboxCall::Fetch { .. } => 59,
         },
         ProviderCall::Transport(call) => match call {
             TransportCall::Prepare(_) => 25,
@@ -1146,4 +1166,4 @@ pub(super) fn which(call: &ProviderCall) -> usize {
 }
 
 /// How many kinds of calls there are.
-pub(super) const CALLS: usize = 56;
+pub(super) const CALLS: usize = 60;

@@ -104,6 +104,9 @@ fn scenes() -> Vec<Scene> {
     add(mailbox, &ProviderCall::Mailbox(MailboxCall::Rest), DONE, &[rests]);
     add(mailbox, &ProviderCall::Mailbox(MailboxCall::Changed), DONE, &[is_poked]);
     add(mailbox, &ProviderCall::Mailbox(MailboxCall::Validate), DONE, &[validates_a_mailbox]);
+    add(mailbox, &ProviderCall::Mailbox(MailboxCall::Sync), &["Synced"], &[syncs]);
+    let fetch = ProviderCall::Mailbox(MailboxCall::Fetch { record: 0 });
+    add(mailbox, &fetch, DONE, &[fetches_a_message]);
     add(store, &write(update()), &["Updated"], &[marks, records, changes]);
     let hasten = StoreWrite::Hasten { profile: None, uid: None, after: 0, now: 0 };
     add(store, &write(hasten), &["Hastened"], &[flushes_queue, purges]);
@@ -298,6 +301,8 @@ fn answers() -> Vec<Bend> {
         |_, _| ProviderAnswer::Untouched,
         |_, _| ProviderAnswer::Cursor(None),
         |_, _| ProviderAnswer::Fetches { rows: vec![(spot(), 1)], next: None },
+        |_, _| ProviderAnswer::Tally(crate::provider::Tally::default()),
+        |_, _| ProviderAnswer::Synced(crate::provider::Synced::default()),
     ]
 }
 
@@ -339,6 +344,8 @@ fn place(answer: &ProviderAnswer) -> usize {
         ProviderAnswer::Untouched => 32,
         ProviderAnswer::Cursor(_) => 33,
         ProviderAnswer::Fetches { .. } => 34,
+        ProviderAnswer::Tally(_) => 35,
+        ProviderAnswer::Synced(_) => 36,
     }
 }
 
@@ -1004,6 +1011,18 @@ fn validates_a_mailbox(world: &mut World, lie: &Lie) {
     world.done(member.at, validate);
 }
 
+fn syncs(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    told(world, lie, member.at, Request::Sync { member: member.id });
+}
+
+fn fetches_a_message(world: &mut World, lie: &Lie) {
+    let member = world.member(1);
+    let entry = saved(world, member);
+    world.store("default").elsewhere.insert(entry.record);
+    told(world, lie, member.at, read(member, entry));
+}
+
 /// It is not there again, and is told nothing, until the next process comes.
 fn mailbox_renew(world: &mut World, lie: &Lie) {
     tell(world, &always(lie));
@@ -1220,11 +1239,11 @@ fn acts(world: &mut World, lie: &Lie) {
 fn nothing_is_left_out() {
     let told: Vec<_> =
         answers().iter().map(|a| place(&a(&ProviderCall::Logon, ProviderAnswer::Done))).collect();
-    assert_eq!(told, (0..=34).collect::<Vec<_>>());
+    assert_eq!(told, (0..=36).collect::<Vec<_>>());
     let mut calls: Vec<_> = scenes().iter().map(|scene| which(&scene.call)).collect();
     calls.sort_unstable();
     calls.dedup();
-    let of_mailboxes = [41, 46, 47, 52, 53, 54, 55];
+    let of_mailboxes = [41, 46, 47, 52, 53, 54, 55, 56, 57];
     let brokers = (0..CALLS).filter(|call| !of_mailboxes.contains(call));
     assert_eq!(calls, brokers.collect::<Vec<_>>());
 }

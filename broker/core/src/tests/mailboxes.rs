@@ -1,17 +1,17 @@
 //! Mailboxes: when they watch and rest, what they are told and tell, and what becomes of them when something fails.
 
 use sundown_protocol::notification::{FolderChange, TableChange};
-use sundown_protocol::reply::{Reply, Resource, status_code};
+use sundown_protocol::reply::{Reply, Resource, Synced, status_code};
 use sundown_protocol::request::{
-    AdviseSource, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, Request,
+    AdviseSource, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, ReadSource, Request,
 };
-use sundown_protocol::{Code, EntryId, Event as News, Events, MemberId};
+use sundown_protocol::{Code, EntryId, Event as News, Events, MemberId, SessionId};
 
-use super::fakes::{Interface, Step};
+use super::fakes::{FOUND, Interface, Step};
 use super::world::{Member, WRITTEN, World, found, mailbox, millis, secs, settings, store};
 use crate::Event;
 use crate::ground::event::{LaneId, ProviderNews, Trouble};
-use crate::provider::{MirrorChange, ProviderSpec, ProviderType, StoreChange};
+use crate::provider::{MailboxReport, MirrorChange, ProviderSpec, ProviderType, StoreChange};
 use crate::settings::{Linger, Settings, Shutdown, Watching};
 
 /// A world whose default profile has a mailbox.
@@ -683,4 +683,63 @@ fn new_mail_is_for_those_who_may_read() {
     let arrived = |news: &News| matches!(news, News::Arrived(_));
     assert_eq!(world.news(stays).iter().filter(|n| arrived(n)).count(), 1);
     assert_ne!(submits.id, MemberId(0));
+}
+
+/// A sync asks each mailbox of the session, and answers what they have found together.
+#[test]
+fn a_sync_tells_what_was_found() {
+    let mut world = world();
+    world.profile("default").mailboxes.push(mailbox("other"));
+    let member = world.member(1);
+    let reply = world.call(member.at, Request::Sync { member: member.id });
+    let Synced { new, changed, .. } = FOUND;
+    let both = Synced { new: 2 * new, changed: 2 * changed, ..FOUND };
+    assert_eq!(reply, Ok(Reply::Synced(both)));
+    world.answers_for("other.Sync", Err(Code::E_NETWORK_ERROR));
+    let fault = world.call(member.at, Request::Sync { member: member.id }).expect_err("it fails");
+    assert_eq!(fault.code, Code::E_NETWORK_ERROR);
+    assert!(status(&mut world).starts_with("available"), "the first has worked");
+    let stranger = world.member(2);
+    let fault = world.call(stranger.at, Request::Sync { member: member.id });
+    assert_eq!(fault.expect_err("it is another's").code, Code::E_INVALID_OBJECT);
+}
+
+/// What is at a server is fetched for whoever reads it, by the mailbox that has it.
+#[test]
+fn a_message_is_fetched_to_be_read() {
+    let mut world = world();
+    world.profile("default").mailboxes.push(mailbox("other"));
+    let member = world.member(1);
+    let entry = arrived(&mut world);
+    let read = Request::Read { member: member.id, source: ReadSource::Entry(entry), offset: 0 };
+    world.store("default").elsewhere.insert(entry.record);
+    world.answers_for("account.FetchMessage", Err(Code::E_NOT_FOUND));
+    let reply = world.call(member.at, read.clone());
+    assert!(matches!(reply, Ok(Reply::Piece { .. })), "{reply:?}");
+    assert_eq!(world.calls_of("other").last(), Some(&"FetchMessage"));
+    world.store("default").elsewhere.insert(entry.record);
+    world.answers_for("account.FetchMessage", Err(Code::E_NETWORK_ERROR));
+    let fault = world.call(member.at, read.clone()).expect_err("it is not here");
+    assert_eq!(fault.code, Code::E_NETWORK_ERROR);
+    // A mailbox that says that it has fetched it is not asked again and again.
+    world.answers_for("account.FetchMessage", Ok(()));
+    let fault = world.call(member.at, read).expect_err("it is not here");
+    assert_eq!(fault.code, Code::E_OFFLINE);
+}
+
+/// How far a mailbox is, is seen by who may see its session.
+#[test]
+fn mailboxes_say_how_far_they_are() {
+    let mut world = world();
+    let member = world.member(1);
+    let report = MailboxReport { connections: 1, pending: 2, ..MailboxReport::default() };
+    let lane = super::figures::lane_of(&world, ProviderType::Mailbox);
+    world.apply(Event::MailboxReports { lane, report });
+    world.apply(Event::MailboxReports { lane: LaneId(9_999), report });
+    let page = world.call(member.at, Request::Mailboxes { after: SessionId(0) });
+    let Ok(Reply::Mailboxes { mailboxes, next: None }) = page else { panic!("{page:?}") };
+    let [state] = &mailboxes[..] else { panic!("{mailboxes:?}") };
+    assert_eq!((state.name.as_str(), state.connections, state.pending), ("account", 1, 2));
+    let page = world.call(member.at, Request::Mailboxes { after: state.session });
+    assert_eq!(page, Ok(Reply::Mailboxes { mailboxes: Vec::new(), next: None }));
 }

@@ -248,6 +248,8 @@ pub(super) struct World {
     pub(super) hold_profiles: bool,
     /// What mailboxes have written into stores and the broker has not heard of, by the lane of the store's writer.
     mirrored: VecDeque<(LaneId, Vec<StoreChange>)>,
+    /// What mailboxes answer next, by their names and calls.
+    mailboxes_say: HashMap<String, VecDeque<Result<(), Code>>>,
     /// Looks at profiles that were asked for.
     looks: VecDeque<(String, Version)>,
     /// Looks at profiles are not answered.
@@ -399,6 +401,7 @@ impl World {
             stuck: BTreeSet::new(),
             hold_profiles: false,
             mirrored: VecDeque::new(),
+            mailboxes_say: HashMap::new(),
             looks: VecDeque::new(),
             hold_looks: false,
             versions: BTreeMap::new(),
@@ -426,6 +429,11 @@ impl World {
 
     pub(super) fn profile(&mut self, name: &str) -> &mut Profile {
         self.profiles.get_mut(name).expect("there is such a profile")
+    }
+
+    /// What a mailbox answers to its next call of that name, without doing anything.
+    pub(super) fn answers_for(&mut self, call: &str, said: Result<(), Code>) {
+        self.mailboxes_say.entry(call.to_owned()).or_default().push_back(said);
     }
 
     /// The first store of a profile.
@@ -855,7 +863,11 @@ impl World {
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
             (Worker::Mailbox(mailbox), ProviderCall::Mailbox(call)) => {
-                Ok(mailbox.call(call, self.stores.values_mut()))
+                let key = format!("{}.{name}", lane.name);
+                match self.mailboxes_say.get_mut(&key).and_then(VecDeque::pop_front) {
+                    Some(said) => said.map(|()| ProviderAnswer::Done).map_err(error),
+                    None => mailbox.call(call, self.stores.values_mut()),
+                }
             }
             (worker, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
                 if let Worker::Mailbox(mailbox) = worker {

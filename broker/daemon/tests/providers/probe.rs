@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use sundown_core::provider::{
     AddressCall, MailboxCall, MessageFacts, Mirror, MirrorChange, Outcome, ProviderAnswer,
-    ProviderError, ProviderSpec, RecipientResult, Spot, StoreFacts, StoreWrite, Transmission,
-    TransportFacts,
+    ProviderError, ProviderSpec, RecipientResult, Spot, StoreFacts, StoreWrite, Synced,
+    Transmission, TransportFacts,
 };
 use sundown_daemon::Registry;
 use sundown_protocol::Code;
@@ -567,8 +567,8 @@ impl MailboxProvider for ProbeMailbox {
         self.probe.log_on()
     }
 
-    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
-        reply.send(match call {
+    fn call(&mut self, call: MailboxCall, reply: Reply<Option<Synced>>) {
+        let said = match call {
             MailboxCall::Watch { store } => {
                 self.probe.note("watch");
                 let _ = self.says();
@@ -583,8 +583,12 @@ impl MailboxProvider for ProbeMailbox {
                 self.probe.note("changed");
                 Ok(())
             }
-            MailboxCall::Validate => self.says(),
-        });
+            MailboxCall::Validate | MailboxCall::Sync => self.says(),
+            MailboxCall::Fetch { .. } => {
+                Err(ProviderError::new(Code::E_NOT_FOUND, "it has no such message"))
+            }
+        };
+        reply.send(said.map(|()| None));
     }
 
     fn logoff(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::bounded;
 use sundown_core::provider::{
-    MailboxCall, MessageContent, Mirror, ProviderAnswer, ProviderError, StoreWrite,
+    MailboxCall, MailboxReport, MessageContent, Mirror, ProviderAnswer, ProviderError, StoreWrite,
 };
 use sundown_protocol::Code;
 use sundown_protocol::folder::Flags;
@@ -41,6 +41,8 @@ impl Host {
 }
 
 impl MailboxSupport for Host {
+    fn report(&self, _: MailboxReport) {}
+
     fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).reader()
     }
@@ -105,7 +107,7 @@ impl Mailbox {
         let reply = Reply::new(move |result| drop(sender.send(result)));
         self.object().map_err(|error| Failure::of(&words, &error))?.call(call, reply);
         let result = answer.recv().map_err(|_| format!("{words} has no answer"))?;
-        result.map_err(|error| Failure::of(&words, &error))
+        result.map(drop).map_err(|error| Failure::of(&words, &error))
     }
 
     /// Has a program put a message into the Inbox.

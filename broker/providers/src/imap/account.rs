@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sundown_core::provider::{Cursor, MirrorChange, ProviderError, Spot};
+use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
 
 use super::conversation::{Conversation, Part};
@@ -127,14 +128,6 @@ pub(super) struct Selected {
     pub(super) permanent: Marks,
 }
 
-/// What a pass over the account has found, for those who asked for it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) new: u64,
-    pub(super) changed: u64,
-    pub(super) removed: u64,
-}
-
 /// An account during one connection.
 pub(super) struct Account<'a> {
     pub(super) settings: &'a Settings,
@@ -144,7 +137,6 @@ pub(super) struct Account<'a> {
     pub(super) delimiter: Option<u8>,
     pub(super) folders: BTreeMap<String, Folder>,
     pub(super) selected: Option<Selected>,
-    pub(super) counts: Counts,
     /// What the store was told of the folders.
     told: Vec<MirrorChange>,
     /// Behind the message whose bytes were fetched last.
@@ -168,7 +160,6 @@ impl<'a> Account<'a> {
             delimiter: None,
             folders: BTreeMap::new(),
             selected: None,
-            counts: Counts::default(),
             told: Vec::new(),
             fetched_to: 0,
             all_fetched: false,
@@ -357,7 +348,6 @@ impl<'a> Account<'a> {
             Ok(())
         })?;
         for name in gone {
-            self.counts.removed += 1;
             let spot = Spot { dir: dir.to_owned(), name };
             self.book.say(MirrorChange::Vanished { spot })?;
         }
@@ -612,7 +602,6 @@ impl<'a> Account<'a> {
         })?;
         for name in old {
             let spot = Spot { dir: dir.to_owned(), name };
-            self.counts.removed += 1;
             self.book.say(MirrorChange::Vanished { spot })?;
         }
         let next = if selected.next > 0 {
@@ -705,7 +694,6 @@ impl<'a> Account<'a> {
         for (uid, before, there) in changed {
             let marks = Marks((there.0 & kept) | (before.0 & !kept & Marks::KNOWN));
             if marks != before {
-                self.counts.changed += 1;
                 self.book.say(MirrorChange::Marked { spot: spot(dir, validity, uid), marks })?;
             }
         }
@@ -729,7 +717,6 @@ impl<'a> Account<'a> {
                 let (found, rows) = (known.len(), page.rows.len());
                 for name in known {
                     after.clone_from(&name);
-                    self.counts.removed += 1;
                     let spot = Spot { dir: dir.to_owned(), name };
                     self.book.say(MirrorChange::Vanished { spot })?;
                 }
@@ -761,7 +748,6 @@ impl<'a> Account<'a> {
             Ok(())
         })?;
         for uid in missing {
-            self.counts.removed += 1;
             let spot = spot(dir, selected.validity, uid);
             self.book.say(MirrorChange::Vanished { spot })?;
         }
@@ -901,7 +887,6 @@ impl<'a> Account<'a> {
                 Bodies::Recent => facts.received >= recent,
                 Bodies::OnDemand => false,
             };
-            self.counts.new += 1;
             let spot = spot(dir, validity, uid);
             let mut changes = Vec::with_capacity(2);
             if fetched {
@@ -914,6 +899,60 @@ impl<'a> Account<'a> {
             self.book.say_all(changes)?;
         }
         Ok(())
+    }
+
+    /// How many messages the server has in the folders that are shown, as far as it says so.
+    pub(super) fn messages(&self) -> u64 {
+        let shown = self.folders.values().filter(|folder| folder.has_messages);
+        shown.map(|folder| u64::from(folder.exists.unwrap_or_default())).sum()
+    }
+
+    /// Whether there is more to take or to fetch.
+    pub(super) fn is_behind(&mut self) -> Result<bool, Halt> {
+        if !self.all_fetched {
+            return Ok(true);
+        }
+        let dirs: Vec<_> = self.with_messages().collect();
+        for dir in dirs {
+            if !self.folders[&dir].is_closed && self.is_first(&dir)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Fetches a message that somebody reads. An error is about this message.
+    pub(super) fn fetch_now(
+        &mut self,
+        record: u128,
+    ) -> Result<std::result::Result<(), ProviderError>, Halt> {
+        let refused = |code, text: &str| Ok(Err(ProviderError::new(code, text)));
+        let Some((spot, _)) = self.book.place_of(record)? else {
+            return refused(Code::E_NOT_FOUND, "the message is not one of this account");
+        };
+        let Some((validity, uid)) = names::number(&spot.name) else {
+            return refused(Code::E_NOT_FOUND, "the store names no message of this account");
+        };
+        if !self.folders.contains_key(&spot.dir) {
+            return refused(Code::E_NOT_FOUND, "the folder of the message is not at the server");
+        }
+        match self.open(&spot.dir, Access::Look)? {
+            Err(error) => return Ok(Err(error)),
+            Ok(selected) if selected.validity != validity => {
+                self.folders.get_mut(&spot.dir).expect("it was listed").stale = true;
+                return refused(
+                    Code::E_BUSY,
+                    "the server has numbered the folder anew; read the message again",
+                );
+            }
+            Ok(_) => {}
+        }
+        let fetched = self.fetch(&spot.dir, validity, &Set::of(uid, uid))?;
+        if fetched == 0 {
+            self.folders.get_mut(&spot.dir).expect("it was listed").stale = true;
+            return refused(Code::E_NOT_FOUND, "the message is not at the server any more");
+        }
+        Ok(Ok(()))
     }
 
     /// Does a part of what has time: older messages, bytes. Whether there was anything to do.
@@ -979,16 +1018,17 @@ impl<'a> Account<'a> {
     }
 
     /// Fetches messages: the beginning of each, and the rest of those that are longer.
-    pub(super) fn fetch(&mut self, dir: &str, validity: u32, uids: &Set) -> Result<(), Halt> {
+    pub(super) fn fetch(&mut self, dir: &str, validity: u32, uids: &Set) -> Result<usize, Halt> {
         if uids.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let command = format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)");
-        let mut longer = Vec::new();
+        let (mut longer, mut fetched) = (Vec::new(), 0);
         let Self { talk, book, .. } = self;
         let done = talk.command(&[Part::Text(&command)], |response| {
             if let Some((uid, bytes)) = piece_of(response) {
                 let last = (bytes.len() as u64) < PIECE;
+                fetched += 1;
                 if !last {
                     longer.push(uid);
                 }
@@ -1016,7 +1056,8 @@ impl<'a> Account<'a> {
                 from += length;
             }
         }
-        self.book.write()
+        self.book.write()?;
+        Ok(fetched)
     }
 
     fn piece(&mut self, uid: u32, from: u64) -> Result<Option<Vec<u8>>, Halt> {

@@ -7,8 +7,8 @@ use sundown_protocol::Code;
 
 use super::settings::Settings;
 use super::worker;
-use crate::mailbox::{self, Seat};
-use crate::{MailboxProvider, MailboxSupport, NothingToSave, ProviderShutdown, Reply, Result};
+use crate::mailbox::{self, Answered, Seat};
+use crate::{MailboxProvider, MailboxSupport, NothingToSave, ProviderShutdown, Result};
 
 /// The threads of a broker's accounts.
 #[derive(Default)]
@@ -51,22 +51,31 @@ impl MailboxProvider for ImapMailbox {
         Ok(())
     }
 
-    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
+    fn call(&mut self, call: MailboxCall, reply: Answered) {
         let Some(support) = self.support.clone() else {
             let text = format!("{}: no session is logged on to it", self.settings.place());
             return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
         };
         match (call, &self.seat) {
-            (MailboxCall::Watch { store }, _) => reply.send(self.watch(store, &support)),
+            (MailboxCall::Watch { store }, _) => {
+                reply.send(self.watch(store, &support).map(|()| None));
+            }
             (MailboxCall::Changed, Some(seat)) => seat.changed(reply),
-            (MailboxCall::Validate, Some(seat)) => seat.look(reply),
-            (MailboxCall::Validate, None) => worker::try_apart(self.settings.clone(), reply),
+            (MailboxCall::Validate | MailboxCall::Sync, Some(seat)) => seat.look(reply),
+            (MailboxCall::Validate | MailboxCall::Sync, None) => {
+                worker::try_apart(self.settings.clone(), reply);
+            }
+            (MailboxCall::Fetch { record }, Some(seat)) => seat.fetch(record, reply),
+            (MailboxCall::Fetch { .. }, None) => {
+                let text = "the account is not connected; the message is fetched when a program with mail is there";
+                reply.send(Err(ProviderError::new(Code::E_OFFLINE, text)));
+            }
             (MailboxCall::Rest, seat) => {
                 seat.iter().for_each(Seat::rest);
-                reply.send(Ok(()));
+                reply.send(Ok(None));
             }
             // A mailbox that has never watched has nothing that could be pending.
-            (MailboxCall::Changed, None) => reply.send(Ok(())),
+            (MailboxCall::Changed, None) => reply.send(Ok(None)),
         }
     }
 

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sundown_core::provider::{MirrorChange, ProviderError};
+use sundown_core::provider::{MailboxReport, MirrorChange, ProviderError, Syncing};
 use sundown_protocol::Code;
 
 use super::account::Account;
 use super::logon::Dialer;
 use super::settings::Settings;
-use crate::mailbox::{Book, Halt, Leave, Order, Orders, Waiting, Waker, Work, answer};
-use crate::{MailboxSupport, Reply};
+use crate::MailboxSupport;
+use crate::mailbox::{
+    Answered, Book, Halt, Leave, Order, Orders, Waiting, Waker, Work, answer, answer_with,
+    milliseconds, now,
+};
 
 /// How soon an account is tried again that cannot be reached, first; each time it is twice as long.
 const RETRY: Duration = Duration::from_secs(5);
@@ -23,6 +26,9 @@ const RETRY_LOGON: Duration = Duration::from_secs(600);
 
 /// How soon changes are tried again that could not be carried out.
 const RETRY_CHANGES: Duration = Duration::from_secs(60);
+
+/// How often it is said how far a mailbox is that is at work.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// How often the folders that the server does not tell of are looked at from outside.
 const SURVEY: Duration = Duration::from_secs(60);
@@ -91,6 +97,7 @@ impl Worker {
                 break;
             }
             self.orders.take_waiting(&mut held);
+            self.support.report(MailboxReport::default());
             self.say(Err(error.clone()));
             held.answer(&Err(error.clone()));
             // A connection that lasted was not the trouble.
@@ -101,6 +108,7 @@ impl Worker {
             retry = (retry * 2).min(LONGEST_RETRY);
             self.pause(spread(time), leave, &error, &mut held);
         }
+        self.support.report(MailboxReport::default());
         self.orders.put_back(held);
     }
 
@@ -119,7 +127,20 @@ impl Worker {
                 return;
             }
             answer(&mut held.changed, &Err(error.clone()));
+            held.answer_fetches(&Err(error.clone()));
         }
+    }
+
+    /// Says how far the account is.
+    fn report(&self, account: &mut Account<'_>, checked: Option<u64>) -> Result<(), Halt> {
+        let tally = account.book.tally()?;
+        let total = account.messages().max(tally.messages);
+        let done = tally.messages.saturating_sub(tally.fetches);
+        let syncing = (account.is_behind()? && done < total).then_some(Syncing { done, total });
+        let (pending, changed) = (tally.pending, account.book.changed.map(milliseconds));
+        let report = MailboxReport { connections: 1, pending, syncing, checked, changed };
+        self.support.report(report);
+        Ok(())
     }
 
     fn say(&mut self, now: Result<(), ProviderError>) {
@@ -144,7 +165,7 @@ impl Worker {
         let mut account = Account::begin(&settings, talk, book)?;
         let (mut surveyed, mut looked) = (None::<Instant>, None::<Instant>);
         let mut retry = None::<Instant>;
-        let mut passed = false;
+        let (mut passed, mut checked, mut reported) = (false, None, None);
         loop {
             leave.go_on()?;
             self.orders.take_waiting(held);
@@ -168,9 +189,21 @@ impl Worker {
                 account.book.say(MirrorChange::Passed)?;
                 account.book.write()?;
                 passed = true;
-                answer(&mut held.looks, &Ok(()));
+                checked = Some(now());
+                if !held.looks.is_empty() {
+                    let found = account.book.take_found()?;
+                    answer_with(&mut held.looks, &Ok(Some(found)));
+                }
             }
-            if !account.is_current() || account.work()? {
+            for (record, reply) in held.fetches.drain(..) {
+                reply.send(account.fetch_now(record)?.map(|()| None));
+            }
+            let busy = !account.is_current() || account.work()?;
+            if !busy || reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
+                reported = Some(Instant::now());
+                self.report(&mut account, checked)?;
+            }
+            if busy {
                 continue;
             }
             let mut most = SURVEY;
@@ -194,9 +227,9 @@ fn spread(time: Duration) -> Duration {
 }
 
 /// Tries an account, on a thread for this alone.
-pub(super) fn try_apart(settings: Settings, reply: Reply<()>) {
+pub(super) fn try_apart(settings: Settings, reply: Answered) {
     // Without a thread the reply says that the call failed.
     let _ = std::thread::Builder::new()
         .name("imap".into())
-        .spawn(move || reply.send(try_out(settings)));
+        .spawn(move || reply.send(try_out(settings).map(|()| None)));
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{
     ChangedFolder, Cursor, Known, Mirror, MirrorChange, Pending, ProviderAnswer, ProviderError,
-    Spot, StoreRead,
+    Spot, StoreRead, Synced, Tally,
 };
 use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
@@ -37,6 +38,10 @@ pub(crate) struct Book {
     waiting: Vec<MirrorChange>,
     /// The bytes of messages among them.
     bytes: usize,
+    /// What was found.
+    found: Synced,
+    /// When something was last found.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 impl Book {
@@ -55,12 +60,37 @@ impl Book {
             leave,
             waiting: Vec::new(),
             bytes: 0,
+            found: Synced::default(),
+            changed: None,
         })
     }
 
     /// The present part of the work may go on.
     pub(crate) fn go_on(&self) -> std::result::Result<(), Halt> {
         self.leave.go_on()
+    }
+
+    /// What was found since this was asked last; and what is pending now.
+    pub(crate) fn take_found(&mut self) -> Result<Synced> {
+        let found = std::mem::take(&mut self.found);
+        Ok(Synced { pending: self.tally()?.pending, ..found })
+    }
+
+    /// Figures of the mailbox.
+    pub(crate) fn tally(&mut self) -> Result<Tally> {
+        match self.ask(&StoreRead::Tally { mailbox: self.mailbox.clone() })? {
+            ProviderAnswer::Tally(tally) => Ok(tally),
+            _ => Ok(Tally::default()),
+        }
+    }
+
+    /// Where a message of an account is, and its size, if its bytes are not here; nothing if it is no message of this one.
+    pub(crate) fn place_of(&mut self, record: u128) -> Result<Option<(Spot, u64)>> {
+        let question = StoreRead::Lies { mailbox: self.mailbox.clone(), record };
+        match self.ask(&question)? {
+            ProviderAnswer::Fetches { rows, .. } => Ok(rows.into_iter().next()),
+            _ => Ok(None),
+        }
     }
 
     /// Notes a change. A full slice is written at once.
@@ -74,6 +104,15 @@ impl Book {
         let bytes = changes.iter().map(bytes_of).sum::<usize>();
         if self.waiting.len() + changes.len() > SLICE || self.bytes + bytes > SLICE_BYTES {
             self.write()?;
+        }
+        for change in &changes {
+            match change {
+                MirrorChange::Found { .. } => self.found.new += 1,
+                MirrorChange::Marked { .. } | MirrorChange::Moved { .. } => self.found.changed += 1,
+                MirrorChange::Vanished { .. } => self.found.removed += 1,
+                _ => continue,
+            }
+            self.changed = Some(SystemTime::now());
         }
         self.waiting.extend(changes);
         self.bytes += bytes;
@@ -215,6 +254,16 @@ impl Book {
     ) -> Result<Box<dyn std::io::Read + Send + '_>> {
         self.reader.open(record)
     }
+}
+
+/// A time in milliseconds since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The present time in milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    milliseconds(SystemTime::now())
 }
 
 /// A page of what lies in a directory.

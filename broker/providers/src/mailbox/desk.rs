@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use sundown_core::provider::{Mirror, ProviderError};
+use sundown_core::provider::{MailboxReport, Mirror, ProviderError};
 use sundown_protocol::Code;
 
-use super::orders::Orders;
-use crate::{MailboxSupport, Reply, Result, StoreReader};
+use super::orders::{Answered, Orders};
+use crate::{MailboxSupport, Result, StoreReader};
 
 /// The desks of a broker for mailboxes with such settings.
 pub(crate) struct Desks<S>(Mutex<Vec<(S, u32, Weak<Desk>)>>);
@@ -69,6 +69,7 @@ struct Members {
     made: u64,
     /// What was said last.
     said: Option<Result<()>>,
+    reported: Option<MailboxReport>,
     /// The last has left, and the thread ends.
     over: bool,
 }
@@ -117,6 +118,14 @@ impl MailboxSupport for ByMembers {
         }
         members.said = Some(said);
     }
+
+    fn report(&self, report: MailboxReport) {
+        let mut members = lock(&self.0);
+        for member in members.all.values() {
+            member.support.report(report);
+        }
+        members.reported = Some(report);
+    }
 }
 
 impl Desk {
@@ -163,13 +172,14 @@ impl Seat {
     pub(crate) fn watch(&self) {
         let mut members = lock(&self.desk.members);
         let before = members.watch();
-        let said = members.said.clone();
+        let (said, reported) = (members.said.clone(), members.reported);
         let Some(member) = members.all.get_mut(&self.id) else { return };
         member.watches = true;
         if !before {
             self.desk.orders.watch(self.desk.store);
         } else if let Some(said) = said {
             member.support.say(said);
+            reported.into_iter().for_each(|report| member.support.report(report));
         }
     }
 
@@ -187,11 +197,15 @@ impl Seat {
         }
     }
 
-    pub(crate) fn changed(&self, reply: Reply<()>) {
+    pub(crate) fn fetch(&self, record: u128, reply: Answered) {
+        self.desk.orders.fetch(record, reply);
+    }
+
+    pub(crate) fn changed(&self, reply: Answered) {
         self.desk.orders.changed(reply);
     }
 
-    pub(crate) fn look(&self, reply: Reply<()>) {
+    pub(crate) fn look(&self, reply: Answered) {
         self.desk.orders.look(reply);
     }
 }

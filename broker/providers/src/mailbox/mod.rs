@@ -17,6 +17,7 @@ pub(crate) mod testing;
 pub(crate) mod utf7;
 
 pub(crate) use book::{Book, PAGE};
+pub(crate) use book::{milliseconds, now};
 pub(crate) use desk::{Desks, Seat, Work};
 pub(crate) use halt::{Halt, Standing};
-pub(crate) use orders::{Leave, Order, Orders, Waiting, Waker, answer};
+pub(crate) use orders::{Answered, Leave, Order, Orders, Waiting, Waker, answer, answer_with};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use sundown_core::provider::ProviderError;
+use sundown_core::provider::{ProviderError, Synced};
 use sundown_protocol::Code;
 
 use super::halt::Halt;
@@ -17,30 +17,55 @@ use crate::Reply;
 #[derive(Default)]
 pub(crate) struct Waiting {
     /// For pending changes to be carried out.
-    pub(crate) changed: Vec<Reply<()>>,
+    pub(crate) changed: Vec<Answered>,
     /// For a look at everything.
-    pub(crate) looks: Vec<Reply<()>>,
+    pub(crate) looks: Vec<Answered>,
+    /// For the bytes of messages.
+    pub(crate) fetches: Vec<(u128, Answered)>,
 }
+
+/// Somebody who waits for an answer.
+pub(crate) type Answered = Reply<Option<Synced>>;
 
 impl Waiting {
     pub(crate) fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.looks.is_empty()
+        self.changed.is_empty() && self.looks.is_empty() && self.fetches.is_empty()
     }
 
     /// Takes over those who came later.
     pub(crate) fn take(&mut self, later: &mut Self) {
         self.changed.append(&mut later.changed);
         self.looks.append(&mut later.looks);
+        self.fetches.append(&mut later.fetches);
     }
 
     pub(crate) fn answer(&mut self, told: &Result<(), ProviderError>) {
         answer(&mut self.changed, told);
         answer(&mut self.looks, told);
+        self.answer_fetches(told);
+    }
+
+    /// Answers those who wait for bytes, which are not here where nothing failed.
+    pub(crate) fn answer_fetches(&mut self, told: &Result<(), ProviderError>) {
+        let text = "the message is at the server, and the account is not connected now";
+        let error = ProviderError::new(Code::E_OFFLINE, text);
+        let error = told.clone().err().unwrap_or(error);
+        for (_, reply) in self.fetches.drain(..) {
+            reply.send(Err(error.clone()));
+        }
     }
 }
 
 /// Answers everybody.
-pub(crate) fn answer(replies: &mut Vec<Reply<()>>, told: &Result<(), ProviderError>) {
+pub(crate) fn answer(replies: &mut Vec<Answered>, told: &Result<(), ProviderError>) {
+    answer_with(replies, &told.clone().map(|()| None));
+}
+
+/// Answers everybody with what was found.
+pub(crate) fn answer_with(
+    replies: &mut Vec<Answered>,
+    told: &Result<Option<Synced>, ProviderError>,
+) {
     for reply in replies.drain(..) {
         reply.send(told.clone());
     }
@@ -92,15 +117,17 @@ impl Orders {
 
     /// Ends the watch. What was pending before is still carried out.
     pub(crate) fn rest(&self) {
-        let mut looks = {
+        let mut waiting = {
             let mut asked = self.lock();
             asked.watch = None;
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.tell(&asked);
             hang_up(&mut asked);
-            std::mem::take(&mut asked.waiting.looks)
+            let Waiting { looks, fetches, .. } = &mut asked.waiting;
+            let (looks, fetches) = (std::mem::take(looks), std::mem::take(fetches));
+            Waiting { looks, fetches, ..Waiting::default() }
         };
-        answer(&mut looks, &Ok(()));
+        waiting.answer(&Ok(()));
     }
 
     /// Ends the thread.
@@ -118,19 +145,19 @@ impl Orders {
     }
 
     /// Has pending changes carried out.
-    pub(crate) fn changed(&self, reply: Reply<()>) {
+    pub(crate) fn changed(&self, reply: Answered) {
         let mut asked = self.lock();
         // A mailbox that has never watched has nothing that could be pending.
         if asked.end || asked.store.is_none() {
             drop(asked);
-            return reply.send(Ok(()));
+            return reply.send(Ok(None));
         }
         asked.waiting.changed.push(reply);
         self.tell(&asked);
     }
 
     /// Has everything looked at.
-    pub(crate) fn look(&self, reply: Reply<()>) {
+    pub(crate) fn look(&self, reply: Answered) {
         let mut asked = self.lock();
         if asked.end {
             let text = "the mailbox is logged off";
@@ -138,6 +165,19 @@ impl Orders {
             return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
         }
         asked.waiting.looks.push(reply);
+        self.tell(&asked);
+    }
+
+    /// Has the bytes of a message fetched.
+    pub(crate) fn fetch(&self, record: u128, reply: Answered) {
+        let mut asked = self.lock();
+        if asked.watch.is_none() {
+            drop(asked);
+            let mut nobody = Waiting::default();
+            nobody.fetches.push((record, reply));
+            return nobody.answer_fetches(&Ok(()));
+        }
+        asked.waiting.fetches.push((record, reply));
         self.tell(&asked);
     }
 
@@ -213,9 +253,9 @@ fn hang_up(asked: &mut Asked) {
 pub(crate) enum Order {
     Watch(u32, Leave),
     /// While the mailbox rests.
-    CarryOut(u32, Leave, Vec<Reply<()>>),
+    CarryOut(u32, Leave, Vec<Answered>),
     /// While the mailbox rests.
-    Look(Vec<Reply<()>>),
+    Look(Vec<Answered>),
 }
 
 /// Says whether work is to go on. It ends when the number is another one than at the beginning.

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sundown_core::provider::{
-    Mirror, ProviderAnswer, ProviderError, ProviderSpec, StoreChange, StoreWrite,
+    MailboxReport, Mirror, ProviderAnswer, ProviderError, ProviderSpec, StoreChange, StoreWrite,
 };
 use sundown_protocol::Code;
 
@@ -91,6 +91,8 @@ impl MailboxSupport for Broker {
         }
         killed(When::After)
     }
+
+    fn report(&self, _: MailboxReport) {}
 
     fn say(&self, said: Result<()>) {
         let _ = self.said.send(said);

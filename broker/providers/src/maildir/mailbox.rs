@@ -54,8 +54,8 @@ use self::shelf::Shown;
 use self::worker::{Settings, Worker};
 
 use super::{OURS, STALE, directory_id, since_1970};
-use crate::mailbox::{self, Seat};
-use crate::{MailboxProvider, MailboxSupport, NothingToSave, ProviderShutdown, Reply, Result};
+use crate::mailbox::{self, Answered, Seat};
+use crate::{MailboxProvider, MailboxSupport, NothingToSave, ProviderShutdown, Result};
 
 /// The threads of a broker's Maildirs.
 #[derive(Default)]
@@ -104,13 +104,13 @@ impl MaildirMailbox {
     }
 
     /// Tries, on a thread for this alone, whether the Maildir can be used.
-    fn try_out(&self, support: Arc<dyn MailboxSupport>, reply: Reply<()>) {
+    fn try_out(&self, support: Arc<dyn MailboxSupport>, reply: Answered) {
         let (settings, orders) = (self.settings.clone(), Arc::default());
         let mut worker = Worker { settings, support, orders, home: None };
         // Without a thread the reply says that the call failed.
         let _ = thread::Builder::new()
             .name("maildir".into())
-            .spawn(move || reply.send(worker.try_out()));
+            .spawn(move || reply.send(worker.try_out().map(|()| None)));
     }
 }
 
@@ -120,22 +120,28 @@ impl MailboxProvider for MaildirMailbox {
         Ok(())
     }
 
-    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
+    fn call(&mut self, call: MailboxCall, reply: Answered) {
         let Some(support) = self.support.clone() else {
             let text = format!("{}: no session is logged on to it", self.settings.path.display());
             return reply.send(Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)));
         };
         match (call, &self.seat) {
-            (MailboxCall::Watch { store }, _) => reply.send(self.watch(store, &support)),
+            (MailboxCall::Watch { store }, _) => {
+                reply.send(self.watch(store, &support).map(|()| None));
+            }
             (MailboxCall::Changed, Some(seat)) => seat.changed(reply),
-            (MailboxCall::Validate, Some(seat)) => seat.look(reply),
-            (MailboxCall::Validate, None) => self.try_out(support, reply),
+            (MailboxCall::Validate | MailboxCall::Sync, Some(seat)) => seat.look(reply),
+            (MailboxCall::Validate | MailboxCall::Sync, None) => self.try_out(support, reply),
+            (MailboxCall::Fetch { .. }, _) => {
+                let text = "a Maildir has its messages in files, and fetches none";
+                reply.send(Err(ProviderError::new(Code::E_NOT_FOUND, text)));
+            }
             (MailboxCall::Rest, seat) => {
                 seat.iter().for_each(Seat::rest);
-                reply.send(Ok(()));
+                reply.send(Ok(None));
             }
             // A mailbox that has never watched has nothing that could be pending.
-            (MailboxCall::Changed, None) => reply.send(Ok(())),
+            (MailboxCall::Changed, None) => reply.send(Ok(None)),
         }
     }
 

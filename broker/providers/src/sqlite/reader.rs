@@ -121,6 +121,8 @@ fn answer(
             | StoreRead::FindFolder { .. }
             | StoreRead::ChangedFolders { .. }
             | StoreRead::Pending { .. }
+            | StoreRead::Lies { .. }
+            | StoreRead::Tally { .. }
             | StoreRead::Oldest
     );
     let _state = takes_several.then(|| connection.unchecked_transaction()).transpose()?;
@@ -148,6 +150,8 @@ fn answer(
         StoreRead::Fetches { mailbox, after, limit } => {
             remote::fetches(connection, mailbox, *after, *limit)
         }
+        StoreRead::Lies { mailbox, record } => remote::lies(connection, mailbox, *record),
+        StoreRead::Tally { mailbox } => remote::tally(connection, mailbox),
         StoreRead::Find { record } => find(connection, *record),
         StoreRead::Piece { record, offset, limit } => {
             piece(connection, layout, *record, *offset, *limit)

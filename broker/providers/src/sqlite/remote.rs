@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sundown_core::provider::{Cursor, ProviderAnswer, ProviderError, Spot, StoreChange};
+use sundown_core::provider::{Cursor, ProviderAnswer, ProviderError, Spot, StoreChange, Tally};
 use sundown_protocol::Code;
 
 use super::body;
@@ -231,6 +231,39 @@ pub(super) fn cursor(
     };
     let found = connection.prepare_cached(sql)?.query_row(params![number, dir], row).optional()?;
     Ok(ProviderAnswer::Cursor(found))
+}
+
+/// Where a message of an account is whose bytes are not in the store.
+pub(super) fn lies(
+    connection: &Connection,
+    mailbox: &Path,
+    record: u128,
+) -> Result<ProviderAnswer, Failure> {
+    let number = spots::number_of(connection, mailbox)?;
+    let sql = "SELECT dir, name, size FROM message
+               JOIN remote ON remote.message = seq
+               JOIN spot ON spot.message = seq AND spot.mailbox = remote.mailbox
+               WHERE record = ?1 AND remote.mailbox = ?2 AND message.folder <> 0
+                   AND name IS NOT NULL";
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok((Spot { dir: row.get(0)?, name: row.get(1)? }, row.get::<_, u64>(2)?))
+    };
+    let parameters = params![key(record), number];
+    let found = connection.prepare_cached(sql)?.query_row(parameters, row).optional()?;
+    Ok(ProviderAnswer::Fetches { rows: found.into_iter().collect(), next: None })
+}
+
+/// Figures of a mailbox.
+pub(super) fn tally(connection: &Connection, mailbox: &Path) -> Result<ProviderAnswer, Failure> {
+    let number = spots::number_of(connection, mailbox)?;
+    let count = |sql: &str| -> rusqlite::Result<u64> {
+        connection.prepare_cached(sql)?.query_row([number], |row| row.get(0))
+    };
+    Ok(ProviderAnswer::Tally(Tally {
+        pending: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND pending = 1")?,
+        fetches: count("SELECT count(*) FROM remote WHERE mailbox = ?1 AND fetch = 1")?,
+        messages: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND name IS NOT NULL")?,
+    }))
 }
 
 /// Messages of an account whose bytes are to be fetched, in the order in which they were found.

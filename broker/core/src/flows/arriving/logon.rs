@@ -9,7 +9,9 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 use crate::broker::Broker;
 use crate::flows::leaving::shutdown::shut_down;
 use crate::ground::event::{Effect, LaneId, LaneSpec, Trouble, Turn};
-use crate::ground::provider::{AskedBy, ProviderError, ProviderSpec, ProviderType, TransportFacts};
+use crate::ground::provider::{
+    AskedBy, MailboxReport, ProviderError, ProviderSpec, ProviderType, TransportFacts,
+};
 use crate::ground::settings::{LoadedProfile, Profile, Right};
 use crate::ground::timers::Timer;
 use crate::peers::connection::{Asker, Counts};
@@ -922,6 +924,7 @@ pub(crate) fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) ->
         rests_until: std::time::Duration::ZERO,
         watching: false,
         poke: Poke::Idle,
+        report: MailboxReport::default(),
         validating: false,
         trouble: None,
         unanswered: 0,

@@ -108,7 +108,7 @@ fn is_told_anew(call: &ProviderCall) -> bool {
     match call {
         ProviderCall::Mailbox(call) => match call {
             MailboxCall::Watch { .. } | MailboxCall::Rest | MailboxCall::Changed => true,
-            MailboxCall::Validate => false,
+            MailboxCall::Validate | MailboxCall::Sync | MailboxCall::Fetch { .. } => false,
         },
         _ => false,
     }

@@ -13,20 +13,28 @@
 //! [`Event::StoreChanged`]: crate::Event::StoreChanged
 
 use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 
+use sundown_protocol::reply::{MailboxState, Reply, Synced};
 use sundown_protocol::request::Folder;
-use sundown_protocol::{EntryId, SessionId};
+use sundown_protocol::{Code, EntryId, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
 use crate::flows::working::advise::StoreNews;
 use crate::ground::event::{Effect, EngineId, LaneId, Trouble, Turn};
-use crate::ground::provider::{MailboxCall, News, ProviderError, ProviderType, StoreChange};
-use crate::ground::settings::Watching;
+use crate::ground::provider::{
+    MailboxCall, MailboxReport, News, ProviderError, ProviderType, StoreChange,
+};
+use crate::ground::settings::{Right, Watching};
+use crate::peers::connection::Asker;
 use crate::providers::ask::{Ask, Done};
 use crate::providers::calls::Caller;
 use crate::providers::view::{Poke, Provider, ProviderState};
 use crate::sessions::session::{Session, SessionState};
-use crate::then::AfterDone;
+use crate::then::{AfterDone, AfterPiece, Fetching, Reading, Syncing};
+
+/// The most sessions, and about the most mailboxes, of a page of how they fare.
+const PAGE: usize = 1_000;
 
 impl Broker {
     /// Tells the mailboxes of sessions whose members have changed to watch or to rest.
@@ -176,6 +184,152 @@ impl Broker {
         }
     }
 
+    /// Has every mailbox of a session look at everything, one behind the other, and answers what they have found.
+    pub(crate) fn sync(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let session = self.session_of(member).id;
+        self.sync_next(Syncing { asker, session, place: 0, found: Synced::default() }, turn);
+        Ok(())
+    }
+
+    /// Asks the first mailbox from a place on.
+    fn sync_next(&mut self, mut syncing: Syncing, turn: &mut Turn) {
+        let Some(place) = self.mailbox_from(syncing.session, syncing.place) else {
+            return self.answer(syncing.asker, Ok(Reply::Synced(syncing.found)), turn);
+        };
+        syncing.place = place;
+        let lane = self.sessions.all[&syncing.session].providers[place].lane;
+        self.call(lane, Caller::broker(Some(syncing.session)), Ask::sync(), syncing, turn);
+    }
+
+    /// The first place from this one on with a mailbox that can be called.
+    fn mailbox_from(&self, session: SessionId, place: usize) -> Option<usize> {
+        let session = self.sessions.all.get(&session)?;
+        let can_be_called = |p: &Provider| is_there(p) && self.providers.is_open(p.lane);
+        let behind = session.providers.iter().skip(place).position(can_be_called)?;
+        Some(place + behind)
+    }
+
+    /// A mailbox has looked at everything, or says why it has not: then the others are not asked.
+    pub(crate) fn synced(
+        &mut self,
+        mut syncing: Syncing,
+        result: Result<Synced, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Syncing { session, place, .. } = syncing;
+        if self.mailbox_from(session, place) == Some(place) {
+            self.mailbox_fares(session, place, result.as_ref().map(|_| &()), turn);
+        }
+        match result {
+            Ok(Synced { new, changed, removed, pending }) => {
+                let found = &mut syncing.found;
+                found.new += new;
+                found.changed += changed;
+                found.removed += removed;
+                found.pending += pending;
+                syncing.place += 1;
+                self.sync_next(syncing, turn);
+            }
+            Err(error) => self.reply(syncing.asker, Err(error), turn),
+        }
+    }
+
+    /// Has a mailbox fetch a message that somebody reads. Whether there is one.
+    pub(crate) fn fetch_to_read(&mut self, reading: Reading, turn: &mut Turn) -> bool {
+        let Some(engine) = self.queues.engines.get(&reading.engine) else { return false };
+        let sessions = engine.sessions.iter().copied();
+        let found = sessions.filter_map(|id| Some((id, self.mailbox_from(id, 0)?))).next();
+        let Some((session, place)) = found else { return false };
+        self.fetch_from(Fetching { reading, session, place }, turn);
+        true
+    }
+
+    fn fetch_from(&mut self, fetching: Fetching, turn: &mut Turn) {
+        let Fetching { reading, session, place } = fetching;
+        let lane = self.sessions.all[&session].providers[place].lane;
+        let (caller, ask) = (Caller::broker(Some(session)), Ask::fetch(reading.record));
+        self.call(lane, caller, ask, AfterDone::Fetched(fetching), turn);
+    }
+
+    /// A mailbox has fetched a message, or does not have it: then the next one is asked.
+    pub(crate) fn fetched(
+        &mut self,
+        mut fetching: Fetching,
+        result: Result<Done, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let reading = Reading { fetched: true, ..fetching.reading };
+        match result {
+            Ok(Done) => {
+                let engine = self.queues.engines.get(&reading.engine).filter(|e| e.is_open());
+                let Some(lane) = engine.map(|engine| engine.read) else {
+                    let text = "the store was closed while the message was fetched";
+                    let fault = Fault::new(Code::E_NOT_FOUND, text);
+                    return self.answer(reading.asker, Err(fault), turn);
+                };
+                let (caller, ask) =
+                    (Caller::broker(None), Ask::piece(reading.record, reading.offset));
+                self.call(lane, caller, ask, AfterPiece::Read(reading), turn);
+            }
+            Err(error) if error.code == Code::E_NOT_FOUND => {
+                match self.mailbox_from(fetching.session, fetching.place + 1) {
+                    Some(place) => {
+                        fetching.place = place;
+                        self.fetch_from(fetching, turn);
+                    }
+                    None => self.reply(reading.asker, Err(error), turn),
+                }
+            }
+            Err(error) => self.reply(reading.asker, Err(error), turn),
+        }
+    }
+
+    /// A mailbox says how far it is.
+    pub(crate) fn mailbox_reports(&mut self, lane: LaneId, report: MailboxReport) {
+        let Some((id, place)) = self.mailbox_of(lane) else { return };
+        if let Some(session) = self.sessions.all.get_mut(id) {
+            session.providers[place].report = report;
+        }
+    }
+
+    /// How the mailboxes fare of the sessions behind this one that a user may see, as many as fit into a frame.
+    pub(crate) fn mailboxes_page(&self, uid: u32, after: SessionId) -> Reply {
+        let sees_all = self.right(uid, &[]) >= Right::Admin;
+        let (mut mailboxes, mut next, mut last) = (Vec::new(), None, None);
+        for (looked_at, (id, session)) in
+            self.sessions.all.range((Excluded(after), Unbounded)).enumerate()
+        {
+            if mailboxes.len() >= PAGE || looked_at >= PAGE {
+                next = last;
+                break;
+            }
+            last = Some(*id);
+            let key = &session.key;
+            if session.closes()
+                || !(sees_all || key.user == uid || self.administers(uid, &key.profile))
+            {
+                continue;
+            }
+            let of_session = session.providers.iter().filter(|p| is_there(p) && p.is_in_use());
+            mailboxes.extend(of_session.map(|p| MailboxState {
+                session: *id,
+                name: p.name.clone(),
+                connections: p.report.connections,
+                pending: p.report.pending,
+                syncing: p.report.syncing,
+                checked: p.report.checked,
+                changed: p.report.changed,
+            }));
+        }
+        Reply::Mailboxes { mailboxes, next }
+    }
+
     /// Tells everybody whom it concerns what a mailbox has written into a store.
     pub(crate) fn store_changed(
         &mut self,
@@ -249,13 +403,17 @@ impl Broker {
         said: &Result<(), ProviderError>,
         turn: &mut Turn,
     ) {
-        let of_lane = |p: &Provider| p.lane == lane && p.kind == ProviderType::Mailbox;
-        let found =
-            self.sessions.all.values().find_map(|session| {
-                Some((session.id, session.providers.iter().position(of_lane)?))
-            });
-        let Some((id, place)) = found else { return };
+        let Some((id, place)) = self.mailbox_of(lane) else { return };
         self.mailbox_fares(id, place, said.as_ref(), turn);
+    }
+
+    /// The mailbox with this lane.
+    fn mailbox_of(&self, lane: LaneId) -> Option<(SessionId, usize)> {
+        let of_lane = |p: &Provider| p.lane == lane && p.kind == ProviderType::Mailbox;
+        self.sessions
+            .all
+            .values()
+            .find_map(|session| Some((session.id, session.providers.iter().position(of_lane)?)))
     }
 
     /// Notes whether a mailbox works, as it has said.

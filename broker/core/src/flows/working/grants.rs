@@ -252,8 +252,17 @@ impl Broker {
                 Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
                 Granted::Message(entry),
             ) => {
-                let after = AfterPiece::Read(Reading { asker, tells: None });
-                self.call(read?, caller, Ask::piece(entry.record, *offset), after, turn);
+                let (lane, record, offset) = (read?, entry.record, *offset);
+                let engine = engine.expect("it has the lane");
+                let reading =
+                    Reading { asker, engine, record, offset, tells: false, fetched: false };
+                self.call(
+                    lane,
+                    caller,
+                    Ask::piece(record, offset),
+                    AfterPiece::Read(reading),
+                    turn,
+                );
             }
             _ => {
                 let message = "a granted folder can be listed, a granted message read, and both released; \

@@ -11,7 +11,7 @@ use sundown_protocol::{
 use crate::broker::{Broker, DRAFTS};
 use crate::flows::working::advise::{StoreNews, dead_object};
 use crate::ground::event::{EngineId, LaneId, Turn};
-use crate::ground::provider::{MessageContent, ProviderError, ProviderType};
+use crate::ground::provider::{MessageContent, ProviderError, ProviderType, Scope};
 use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
@@ -184,22 +184,33 @@ impl Broker {
         };
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
         let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].read);
-        let after = AfterPiece::Read(Reading { asker, tells: Some((engine, entry.record)) });
-        self.call(lane, caller, Ask::piece(entry.record, offset), after, turn);
+        let record = entry.record;
+        let reading = Reading { asker, engine, record, offset, tells: true, fetched: false };
+        self.call(lane, caller, Ask::piece(record, offset), AfterPiece::Read(reading), turn);
         Ok(())
     }
 
-    /// Answers with a piece of a message. Reading a notification marks it as seen.
+    /// Answers with a piece of a message. Reading a notification marks it as seen. What is at a server is fetched first.
     pub(crate) fn piece_read(
         &mut self,
-        Reading { asker, tells }: Reading,
+        reading: Reading,
         result: Result<Piece, ProviderError>,
         turn: &mut Turn,
     ) {
+        let is_elsewhere = |error: &ProviderError| error.scope == Scope::Elsewhere;
+        if !reading.fetched
+            && result.as_ref().is_err_and(is_elsewhere)
+            && self.fetch_to_read(reading, turn)
+        {
+            return;
+        }
+        let Reading { asker, engine, record, tells, .. } = reading;
         let unread = result.as_ref().is_ok_and(|piece| piece.unread_notice);
         let reply = |Piece { size, bytes, .. }| Reply::Piece { size, bytes: Blob(bytes) };
         self.reply(asker, result.map(reply), turn);
-        let Some((engine, record)) = tells.filter(|_| unread) else { return };
+        if !(tells && unread) {
+            return;
+        }
         if let Some(lane) =
             self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.write)
         {

@@ -105,6 +105,7 @@ impl Provider {
             window: _,
             most_recipients: _,
             // How it did lately.
+            report: _,
             late: _,
             refusals: _,
             outages: _,

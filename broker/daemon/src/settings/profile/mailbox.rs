@@ -471,7 +471,12 @@ mod tests {
             ("kind = \"pop3\"", 2, "mailbox[0].kind", &["unknown kind \"pop3\"", "maildir, imap"]),
             ("host = \"h\"", 2, "mailbox[0].host", &["has no key", "`watch`"]),
             ("accept = [\"*\"]", 2, "mailbox[0].accept", &["unknown key", "`address`"]),
-            ("watch = \"never\"", 2, "mailbox[0].watch", &["never", "\"members\", \"attached\" or \"always\""]),
+            (
+                "watch = \"never\"",
+                2,
+                "mailbox[0].watch",
+                &["never", "\"members\", \"attached\" or \"always\""],
+            ),
             ("folders = [\"a\"]", 2, "mailbox[0].folders", &["\"all\" or \"inbox\""]),
             ("address = \"anna\"", 2, "mailbox[0].address", &["array"]),
             ("address = []", 2, "mailbox[0].address", &["no address", "without the key"]),

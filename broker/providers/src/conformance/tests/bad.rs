@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sundown_core::provider::{
-    AddressCall, MailboxCall, Mirror, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
-    StoreFacts, StoreWrite, Transmission, TransportFacts,
+    AddressCall, MailboxCall, MailboxReport, Mirror, ProviderAnswer, ProviderError, ProviderSpec,
+    RecipientResult, StoreFacts, StoreWrite, Synced, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;
@@ -422,7 +422,7 @@ impl MailboxProvider for BadMailbox {
         self.bent.after_logon(logon)
     }
 
-    fn call(&mut self, call: MailboxCall, reply: Reply<()>) {
+    fn call(&mut self, call: MailboxCall, reply: Reply<Option<Synced>>) {
         match (self.bent.up(), &call) {
             (Err(error), _) => reply.send(Err(error)),
             (Ok(()), MailboxCall::Rest) if self.bent.is(NeverRests) => {
@@ -449,6 +449,10 @@ impl MailboxProvider for BadMailbox {
 struct Careless(Arc<dyn MailboxSupport>);
 
 impl MailboxSupport for Careless {
+    fn report(&self, report: MailboxReport) {
+        self.0.report(report);
+    }
+
     fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>> {
         self.0.store(uid)
     }

@@ -1,3 +1,5 @@
+//! Tests of accounts: what servers say, and real servers.
+
 mod parsing;
 mod server;
 mod steps;

@@ -19,10 +19,10 @@ use tempfile::TempDir;
 use super::pass::Memory;
 use super::worker::Watch;
 use super::*;
-use crate::StoreProvider;
 use crate::mailbox::testing::{Broker, When};
 use crate::mailbox::{Book, Halt, Leave, Standing};
 use crate::sqlite::tests::assert_bodies;
+use crate::{Reply, StoreProvider};
 
 struct World {
     home: TempDir,
@@ -1732,7 +1732,7 @@ fn mailbox(world: &World) -> MaildirMailbox {
 
 fn call(mailbox: &mut MaildirMailbox, call: MailboxCall) -> Receiver<Result<()>> {
     let (sender, answer) = channel();
-    mailbox.call(call, Reply::new(move |result| _ = sender.send(result)));
+    mailbox.call(call, Reply::new(move |result: Result<_>| _ = sender.send(result.map(drop))));
     answer
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sundown_core::address::Pattern;
-use sundown_core::provider::{ChangedFolder, MirrorChange, ProviderError};
+use sundown_core::provider::{ChangedFolder, MailboxReport, MirrorChange, ProviderError};
 use sundown_protocol::Code;
 
 use super::folders::{Dir, Root};
@@ -16,8 +16,11 @@ use super::shelf::{Shelf, Shown};
 use super::watch::{Changed, Names, Seen, Watcher};
 use super::{directory_id, tree};
 use crate::files::FileId;
-use crate::mailbox::{Book, Halt, Leave, Order, Orders, Standing, Waiting, Work, answer};
-use crate::{MailboxSupport, Reply, fault};
+use crate::mailbox::{
+    Answered, Book, Halt, Leave, Order, Orders, Standing, Waiting, Work, answer, answer_with,
+    milliseconds, now,
+};
+use crate::{MailboxSupport, fault};
 
 /// How soon a Maildir is tried again that cannot be used.
 const RETRY: Duration = Duration::from_secs(10);
@@ -82,7 +85,7 @@ impl Worker {
     }
 
     /// Carries out what is pending, and nothing else.
-    fn carry_out(&mut self, store: u32, leave: &Leave, mut changed: Vec<Reply<()>>) {
+    fn carry_out(&mut self, store: u32, leave: &Leave, mut changed: Vec<Answered>) {
         let mut memory = None;
         let carried = self.open().map_err(Halt::Failed).and_then(|root| {
             let book = Book::open(&self.support, store, &self.settings.path, leave.clone())?;
@@ -90,7 +93,7 @@ impl Worker {
         });
         match carried {
             // It is to watch again, and does it then.
-            Err(Halt::Told) => self.orders.put_back(Waiting { changed, looks: Vec::new() }),
+            Err(Halt::Told) => self.orders.put_back(Waiting { changed, ..Waiting::default() }),
             Ok(None) => answer(&mut changed, &Ok(())),
             Ok(Some(error)) | Err(Halt::Failed(error)) => answer(&mut changed, &Err(error)),
             Err(Halt::Lost(standing)) => {
@@ -207,7 +210,15 @@ impl Worker {
                     watch.everything()?;
                 }
                 self.say(said, outcome);
-                answer(&mut held.looks, &Ok(()));
+                if !held.looks.is_empty() {
+                    let found = watch.book.take_found()?;
+                    answer_with(&mut held.looks, &Ok(Some(found)));
+                }
+                let pending = watch.book.tally()?.pending;
+                let (checked, changed) = (Some(now()), watch.book.changed.map(milliseconds));
+                let report =
+                    MailboxReport { pending, checked, changed, ..MailboxReport::default() };
+                self.support.report(report);
             }
             first = false;
             let most = retry.map(|at: Instant| at.saturating_duration_since(Instant::now()));
