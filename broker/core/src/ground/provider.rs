@@ -871,6 +871,8 @@ pub enum StoreRead {
     Tally {
         /// The mailbox.
         mailbox: PathBuf,
+        /// The directory whose messages are counted; `None` for all of the mailbox.
+        dir: Option<String>,
     },
     /// Whether a message exists.
     Find {
@@ -1427,10 +1429,12 @@ pub enum MirrorChange {
         /// How far.
         cursor: Cursor,
     },
-    /// The bytes of a message of an account are to be fetched.
+    /// The bytes of a message of an account are to be fetched, or cannot be.
     Fetch {
         /// Where it is.
         spot: Spot,
+        /// Whether they are to be fetched.
+        wanted: bool,
     },
     /// A piece of the bytes of a message of an account. They come from front to back, and the store has them with the last piece.
     Bytes {
@@ -1536,6 +1540,8 @@ pub struct Cursor {
     pub low: u32,
     /// The state of the flags that was seen (`HIGHESTMODSEQ`); zero if the server has none.
     pub modseq: u64,
+    /// How many messages there were then.
+    pub messages: u32,
 }
 
 /// How a message will be that a mailbox is about to move, to mark or to file.

@@ -12,7 +12,7 @@
 //! nothing. Only numbers of messages (UIDs) are used, and what a server says to be gone is compared with what is known.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -38,6 +38,24 @@ const PIECE: u64 = 256 << 10;
 
 /// How many bytes of messages are asked for at once, by their sizes.
 const AT_ONCE: u64 = 2 << 20;
+
+/// What is longer is not fetched: some server's mistake.
+const LONGEST: u64 = 1 << 30;
+
+/// How often the Inbox may be another one each time it is opened before that has a pause.
+const MOST_RESTLESS: u32 = 5;
+
+/// That pause.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The most folders that are shown.
+const MOST_FOLDERS: usize = 10_000;
+
+/// The longest name of a folder, in bytes.
+const LONGEST_NAME: usize = 1_000;
+
+/// How deep a folder may be in others.
+const DEEPEST: usize = 32;
 
 /// Messages that came in the last 90 days are fetched whole, unless the profile says something else; in milliseconds.
 const RECENT: u64 = 90 * 24 * 3600 * 1000;
@@ -139,6 +157,8 @@ pub(super) struct Account<'a> {
     pub(super) selected: Option<Selected>,
     /// What the store was told of the folders.
     told: Vec<MirrorChange>,
+    /// How often the Inbox was another one than just before.
+    restless: u32,
     /// Behind the message whose bytes were fetched last.
     fetched_to: u64,
     /// Whether the list of bytes that are to be fetched was gone through.
@@ -161,6 +181,7 @@ impl<'a> Account<'a> {
             folders: BTreeMap::new(),
             selected: None,
             told: Vec::new(),
+            restless: 0,
             fetched_to: 0,
             all_fetched: false,
         };
@@ -220,7 +241,11 @@ impl<'a> Account<'a> {
     /// Lists the folders, tells the store of them, and notes which of them may have changed. With `everything` those count, too, in which
     /// changes cannot be seen from outside.
     pub(super) fn survey(&mut self, everything: bool) -> Result<(), Halt> {
-        let (mut found, mut figures) = (Vec::new(), Vec::new());
+        if self.selected.is_some() {
+            // Some servers have old figures of the folder that is open.
+            self.talk.run("NOOP")?;
+        }
+        let (mut found, mut figures) = (Vec::new(), BTreeMap::new());
         let mut command = String::from("LIST \"\" \"*\"");
         if self.can.list_status {
             let special = if self.can.special_use { "SPECIAL-USE " } else { "" };
@@ -230,7 +255,9 @@ impl<'a> Account<'a> {
         }
         let done = self.talk.command(&[Part::Text(&command)], |response| {
             match response {
-                Response::Data(Data::List(list)) => {
+                Response::Data(Data::List(list))
+                    if found.len() < MOST_FOLDERS && list.name.len() <= LONGEST_NAME =>
+                {
                     found.push((
                         Name::of(list),
                         role_of(list),
@@ -239,7 +266,7 @@ impl<'a> Account<'a> {
                     ));
                 }
                 Response::Data(Data::Status(status)) => {
-                    figures.push((status.name.to_vec(), Figures::of(status)));
+                    figures.insert(status.name.to_ascii_lowercase(), Figures::of(status));
                 }
                 _ => {}
             }
@@ -253,7 +280,14 @@ impl<'a> Account<'a> {
             shows(name)
                 && !(skips_all && *role == Some(Role::All))
                 && !name.parts.iter().any(String::is_empty)
+                && name.parts.len() <= DEEPEST
         });
+        if !found.iter().any(|(name, ..)| name.is_inbox()) {
+            // Every server has one: what it says is not so.
+            let text =
+                format!("{} lists no Inbox, so what it lists is not believed", self.talk.place());
+            return Err(ProviderError::new(Code::E_CALL_FAILED, text).into());
+        }
         let has_roles = found.iter().any(|(_, role, ..)| role.is_some());
         let mut before = std::mem::take(&mut self.folders);
         for (name, role, has_messages, _) in found {
@@ -266,10 +300,7 @@ impl<'a> Account<'a> {
             };
             let dir = name.dir();
             let known = before.remove(&dir);
-            let said = figures.iter().find(|(wire, _)| {
-                *wire == name.wire || name.is_inbox() && wire.eq_ignore_ascii_case(&name.wire)
-            });
-            let said = said.map(|(_, figures)| *figures);
+            let said = figures.get(&name.wire.to_ascii_lowercase()).copied();
             let (mut stale, mut older, mut has_new, mut exists) =
                 (known.is_none(), None, false, None);
             let kept = known.as_ref().and_then(|known| known.kept);
@@ -332,12 +363,34 @@ impl<'a> Account<'a> {
             self.book.write()?;
             self.told = changes;
         }
-        for dir in known.iter().rev() {
-            if !self.folders.contains_key(dir) {
-                self.say_gone(dir)?;
-            }
+        let mut gone: Vec<_> =
+            known.iter().rev().filter(|dir| !self.folders.contains_key(*dir)).collect();
+        if !gone.is_empty() {
+            // Only what two lists lack is gone.
+            let listed = self.listed()?;
+            gone.retain(|dir| !listed.contains(*dir));
+        }
+        for dir in gone {
+            self.say_gone(dir)?;
         }
         self.book.write()
+    }
+
+    /// The folders that the server lists, whether they are shown or not.
+    fn listed(&mut self) -> Result<BTreeSet<String>, Halt> {
+        let mut listed = BTreeSet::new();
+        let settings = self.settings;
+        let done = self.talk.command(&[Part::Text("LIST \"\" \"*\"")], |response| {
+            if let Response::Data(Data::List(list)) = response {
+                let name = Name::of(list);
+                if name.is_inbox() || settings.shows(&name.shown()) {
+                    listed.insert(name.dir());
+                }
+            }
+            Ok(())
+        })?;
+        done.expect(self.talk.place(), "a list of the folders")?;
+        Ok(listed)
     }
 
     /// A folder is not there any more, and its messages with it. One that was moved elsewhere is found there.
@@ -391,7 +444,8 @@ impl<'a> Account<'a> {
             let same = figures.validity == Some(cursor.validity)
                 && figures.next == Some(cursor.next)
                 && cursor.modseq > 0
-                && figures.modseq == Some(cursor.modseq);
+                && figures.modseq == Some(cursor.modseq)
+                && figures.messages == Some(cursor.messages);
             if same && let Some(folder) = self.folders.get_mut(&dir) {
                 folder.stale = false;
             }
@@ -556,12 +610,10 @@ impl<'a> Account<'a> {
         let has_new = selected.next == 0 || selected.next > cursor.next;
         if has_new {
             self.folders.get_mut(dir).expect("it was listed").has_new = true;
-        } else if cursor.modseq != selected.modseq {
-            let cursor = Cursor { modseq: selected.modseq, ..cursor };
-            self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
-            self.book.write()?;
+            return Ok(());
         }
-        Ok(())
+        self.book.write()?;
+        self.reconcile(dir, &selected, cursor)
     }
 
     /// The first look at a folder. What is in it is taken later, a part at a time.
@@ -572,7 +624,8 @@ impl<'a> Account<'a> {
             self.search("ALL")?.last().map_or(1, |last| last.saturating_add(1))
         };
         let low = if selected.exists == 0 { 1 } else { next };
-        let cursor = Cursor { validity: selected.validity, next, low, modseq: selected.modseq };
+        let (validity, modseq, messages) = (selected.validity, selected.modseq, selected.exists);
+        let cursor = Cursor { validity, next, low, modseq, messages };
         self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
         self.book.write()
     }
@@ -609,7 +662,8 @@ impl<'a> Account<'a> {
         } else {
             uids.last().map_or(1, |last| last.saturating_add(1))
         };
-        let cursor = Cursor { validity: selected.validity, next, low: 1, modseq: selected.modseq };
+        let (validity, modseq, messages) = (selected.validity, selected.modseq, selected.exists);
+        let cursor = Cursor { validity, next, low: 1, modseq, messages };
         self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
         self.book.write()
     }
@@ -769,7 +823,8 @@ impl<'a> Account<'a> {
             self.folders.get_mut(dir).expect("it was listed").stale = true;
             return Ok(());
         }
-        let uids = if selected.next > 0 && (selected.next - cursor.next) as usize <= CHUNK {
+        let few = selected.next.checked_sub(cursor.next).filter(|few| (*few as usize) <= CHUNK);
+        let uids = if few.is_some() {
             (cursor.next..selected.next).collect()
         } else {
             let found = self.search(&format!("UID {}:*", cursor.next))?;
@@ -781,7 +836,6 @@ impl<'a> Account<'a> {
             self.go_on()?;
             let mut described = self.describe(&set_of(chunk))?;
             described.sort_unstable_by_key(|described| described.uid);
-            described.retain(|described| described.uid >= now.next);
             let last = chunk.last().copied().unwrap_or(now.next);
             self.say_found(dir, cursor.validity, described, is_news)?;
             now.next = last.saturating_add(1);
@@ -789,9 +843,41 @@ impl<'a> Account<'a> {
             self.book.write()?;
         }
         now.next = now.next.max(selected.next);
-        now.modseq = selected.modseq;
-        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor: now })?;
+        self.reconcile(dir, &selected, now)
+    }
+
+    /// Compares the number of messages with that of the store's rows, once both are to be equal; and the messages one by one if they are not.
+    /// A server that has shown a part of a folder for a moment, or all of it as empty, gets its messages back by that.
+    fn reconcile(&mut self, dir: &str, selected: &Selected, before: Cursor) -> Result<(), Halt> {
+        let (modseq, messages) = (selected.modseq, selected.exists);
+        let cursor = Cursor { modseq, messages, ..before };
+        if cursor != before || modseq == 0 {
+            if before.low <= 1 && self.book.rows_in(dir)? != u64::from(messages) {
+                self.compare_all(dir, selected, &cursor)?;
+            }
+            self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
+        }
         self.book.write()
+    }
+
+    fn compare_all(&mut self, dir: &str, selected: &Selected, cursor: &Cursor) -> Result<(), Halt> {
+        let present = self.search("ALL")?;
+        self.say_missing(dir, selected, cursor, &present)?;
+        self.book.write()?;
+        let mut unknown: Vec<_> = present.into_iter().filter(|uid| *uid < cursor.next).collect();
+        self.book.write()?;
+        let mut known = Vec::new();
+        self.book.each_row(dir, |_, name, _| {
+            known.extend(names::number(name).filter(|(of, _)| *of == selected.validity));
+            Ok(())
+        })?;
+        unknown.retain(|uid| known.binary_search(&(selected.validity, *uid)).is_err());
+        for chunk in unknown.chunks(CHUNK) {
+            self.go_on()?;
+            let described = self.describe(&set_of(chunk))?;
+            self.say_found(dir, selected.validity, described, false)?;
+        }
+        Ok(())
     }
 
     /// Whether the first mirror of a folder is not through.
@@ -847,6 +933,8 @@ impl<'a> Account<'a> {
         let done = self.talk.command(&[Part::Text(&command)], |response| {
             if let Response::Data(Data::Fetch(fetch)) = response {
                 match Described::of(fetch) {
+                    // A server may speak of messages that it was not asked for.
+                    Some(described) if !uids.contains(described.uid) => {}
                     Some(described) => found.push(described),
                     // Another client's flags may be told of in between.
                     None if fetch.sections.is_empty() => {}
@@ -890,7 +978,7 @@ impl<'a> Account<'a> {
             let spot = spot(dir, validity, uid);
             let mut changes = Vec::with_capacity(2);
             if fetched {
-                changes.push(MirrorChange::Fetch { spot: spot.clone() });
+                changes.push(MirrorChange::Fetch { spot: spot.clone(), wanted: true });
                 self.all_fetched = false;
                 self.fetched_to = 0;
             }
@@ -1026,7 +1114,7 @@ impl<'a> Account<'a> {
         let (mut longer, mut fetched) = (Vec::new(), 0);
         let Self { talk, book, .. } = self;
         let done = talk.command(&[Part::Text(&command)], |response| {
-            if let Some((uid, bytes)) = piece_of(response) {
+            if let Some((uid, bytes)) = piece_of(response).filter(|(uid, _)| uids.contains(*uid)) {
                 let last = (bytes.len() as u64) < PIECE;
                 fetched += 1;
                 if !last {
@@ -1044,6 +1132,13 @@ impl<'a> Account<'a> {
             let mut from = PIECE;
             loop {
                 self.go_on()?;
+                if from > LONGEST {
+                    let text = "a message has no end; it is not fetched";
+                    tracing::warn!(server = self.talk.place(), uid, "{text}");
+                    let spot = spot(dir, validity, uid);
+                    self.book.say(MirrorChange::Fetch { spot, wanted: false })?;
+                    break;
+                }
                 let bytes = self.piece(uid, from)?;
                 let Some(bytes) = bytes else { break };
                 let length = bytes.len() as u64;
@@ -1089,8 +1184,15 @@ impl<'a> Account<'a> {
         let selected = opened.map_err(Halt::Failed)?;
         if self.has_moved_on(&inbox, &selected)? {
             self.folders.get_mut(&inbox).expect("it was listed").stale = true;
+            self.restless += 1;
+            if self.restless > MOST_RESTLESS {
+                // A server that says something else each time it is asked is not asked without a pause.
+                self.talk.listen(waker.as_fd(), PAUSE, |_| {})?;
+                waker.was_woken();
+            }
             return Ok(());
         }
+        self.restless = 0;
         let mut changed = false;
         let mut see = |response: &Response<'_>| {
             changed |= matches!(
@@ -1124,6 +1226,7 @@ impl<'a> Account<'a> {
         Ok(selected.validity != cursor.validity
             || selected.next > cursor.next
             || selected.modseq != cursor.modseq
+            || selected.exists != cursor.messages
             || self.folders[dir].exists != Some(selected.exists))
     }
 }

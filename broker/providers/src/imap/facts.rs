@@ -13,6 +13,9 @@ use crate::headers::Head;
 pub(super) const HEAD: &str =
     "BODY.PEEK[HEADER.FIELDS (DATE FROM TO CC SUBJECT MESSAGE-ID IN-REPLY-TO)]";
 
+/// The longest `Message-ID` that tells messages apart, in bytes.
+const LONGEST_ID: usize = 1_000;
+
 /// Each flag of a server and the mark that it is.
 const FLAGS: [(&str, Marks); 6] = [
     ("\\Seen", Marks::READ),
@@ -94,7 +97,7 @@ pub(super) fn message_id(head: &[u8]) -> Option<Vec<u8>> {
     let field = fields.find(|field| field.name().eq_ignore_ascii_case(b"message-id"))?;
     let id: Vec<u8> =
         field.value().iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    (!id.is_empty()).then_some(id)
+    (1..=LONGEST_ID).contains(&id.len()).then_some(id)
 }
 
 #[cfg(test)]

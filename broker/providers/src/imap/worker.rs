@@ -21,14 +21,20 @@ const RETRY: Duration = Duration::from_secs(5);
 /// The longest time between two tries.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
-/// How soon a logon is tried again that was refused: servers lock accounts.
-const RETRY_LOGON: Duration = Duration::from_secs(600);
+/// How soon a logon is tried again that was refused, first; each time it is twice as long. Servers lock accounts of those who try often.
+const RETRY_LOGON: Duration = Duration::from_secs(60);
+
+/// The longest time between two tries of a logon.
+const LONGEST_RETRY_LOGON: Duration = Duration::from_secs(3600);
 
 /// How soon changes are tried again that could not be carried out.
 const RETRY_CHANGES: Duration = Duration::from_secs(60);
 
 /// How often it is said how far a mailbox is that is at work.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// How soon changes are carried out that were found to be pending.
+const RETRY_SOON: Duration = Duration::from_secs(2);
 
 /// How often the folders that the server does not tell of are looked at from outside.
 const SURVEY: Duration = Duration::from_secs(60);
@@ -80,7 +86,7 @@ impl Worker {
     /// Stays connected until the account is to rest.
     fn watch(&mut self, store: u32, leave: &Leave) {
         let mut held = Waiting::default();
-        let mut retry = RETRY;
+        let (mut retry, mut retry_logon) = (RETRY, RETRY_LOGON);
         while leave.go_on().is_ok() {
             let begun = Instant::now();
             let halt = match self.attempt((store, leave), &mut held) {
@@ -104,8 +110,16 @@ impl Worker {
             if begun.elapsed() > 2 * LONGEST_RETRY {
                 retry = RETRY;
             }
-            let time = if error.code == Code::E_LOGON_FAILED { RETRY_LOGON } else { retry };
-            retry = (retry * 2).min(LONGEST_RETRY);
+            let time = if error.code == Code::E_LOGON_FAILED {
+                let time = retry_logon;
+                retry_logon = (retry_logon * 2).min(LONGEST_RETRY_LOGON);
+                time
+            } else {
+                retry_logon = RETRY_LOGON;
+                let time = retry;
+                retry = (retry * 2).min(LONGEST_RETRY);
+                time
+            };
             self.pause(spread(time), leave, &error, &mut held);
         }
         self.support.report(MailboxReport::default());
@@ -131,8 +145,8 @@ impl Worker {
         }
     }
 
-    /// Says how far the account is.
-    fn report(&self, account: &mut Account<'_>, checked: Option<u64>) -> Result<(), Halt> {
+    /// Says how far the account is; and how many changes it does not have yet.
+    fn report(&self, account: &mut Account<'_>, checked: Option<u64>) -> Result<u64, Halt> {
         let tally = account.book.tally()?;
         let total = account.messages().max(tally.messages);
         let done = tally.messages.saturating_sub(tally.fetches);
@@ -140,7 +154,7 @@ impl Worker {
         let (pending, changed) = (tally.pending, account.book.changed.map(milliseconds));
         let report = MailboxReport { connections: 1, pending, syncing, checked, changed };
         self.support.report(report);
-        Ok(())
+        Ok(pending)
     }
 
     fn say(&mut self, now: Result<(), ProviderError>) {
@@ -201,7 +215,11 @@ impl Worker {
             let busy = !account.is_current() || account.work()?;
             if !busy || reported.is_none_or(|at: Instant| at.elapsed() >= REPORT) {
                 reported = Some(Instant::now());
-                self.report(&mut account, checked)?;
+                let pending = self.report(&mut account, checked)?;
+                if pending > 0 && retry.is_none() {
+                    // What came back has changes that were not made before it was gone.
+                    retry = Some(Instant::now() + RETRY_SOON);
+                }
             }
             if busy {
                 continue;

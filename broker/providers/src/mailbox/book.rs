@@ -78,7 +78,16 @@ impl Book {
 
     /// Figures of the mailbox.
     pub(crate) fn tally(&mut self) -> Result<Tally> {
-        match self.ask(&StoreRead::Tally { mailbox: self.mailbox.clone() })? {
+        self.tally_of(None)
+    }
+
+    /// How many messages lie in a directory.
+    pub(crate) fn rows_in(&mut self, dir: &str) -> Result<u64> {
+        Ok(self.tally_of(Some(dir.to_owned()))?.messages)
+    }
+
+    fn tally_of(&mut self, dir: Option<String>) -> Result<Tally> {
+        match self.ask(&StoreRead::Tally { mailbox: self.mailbox.clone(), dir })? {
             ProviderAnswer::Tally(tally) => Ok(tally),
             _ => Ok(Tally::default()),
         }

@@ -114,9 +114,9 @@ impl Writer {
         match change {
             MirrorChange::Account { append_sent } => self.account(mailbox, *append_sent)?,
             MirrorChange::Cursor { dir, cursor } => self.set_cursor(mailbox, dir, *cursor)?,
-            MirrorChange::Fetch { spot } => {
+            MirrorChange::Fetch { spot, wanted } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
-                    self.want_bytes(lying.seq)?;
+                    self.want_bytes(&lying, *wanted)?;
                 }
             }
             MirrorChange::Bytes { spot, first, bytes, last } => {
@@ -706,9 +706,13 @@ impl Writer {
         (from, to): (&str, &str),
         name: &str,
     ) -> Result<(), Failure> {
-        for (table, dir) in
-            [("folder", "dir"), ("spot", "dir"), ("spot", "heading"), ("gone_dir", "dir")]
-        {
+        for (table, dir) in [
+            ("folder", "dir"),
+            ("spot", "dir"),
+            ("spot", "heading"),
+            ("gone_dir", "dir"),
+            ("cursor", "dir"),
+        ] {
             let sql = format!(
                 "UPDATE OR IGNORE {table} SET {dir} = ?3 || substr({dir}, length(?2) + 1)
                  WHERE mailbox = ?1 AND ({dir} = ?2 OR substr({dir}, 1, length(?2) + 1) = ?2 || '.')"
@@ -743,6 +747,7 @@ impl Writer {
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
         self.removed_there(mailbox, dir)?;
+        self.forget_cursor(mailbox, dir)?;
         let Some(folder) = self.folder_of(mailbox, dir)? else { return Ok(()) };
         let number = folder_number(folder);
         let sql = "UPDATE folder SET mailbox = NULL, dir = NULL, renamed = NULL WHERE id = ?1";

@@ -151,7 +151,7 @@ fn answer(
             remote::fetches(connection, mailbox, *after, *limit)
         }
         StoreRead::Lies { mailbox, record } => remote::lies(connection, mailbox, *record),
-        StoreRead::Tally { mailbox } => remote::tally(connection, mailbox),
+        StoreRead::Tally { mailbox, dir } => remote::tally(connection, mailbox, dir.as_deref()),
         StoreRead::Find { record } => find(connection, *record),
         StoreRead::Piece { record, offset, limit } => {
             piece(connection, layout, *record, *offset, *limit)

@@ -52,9 +52,9 @@ impl Writer {
         dir: &str,
         cursor: Cursor,
     ) -> rusqlite::Result<()> {
-        let Cursor { validity, next, low, modseq } = cursor;
-        let sql = "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let parameters = params![mailbox, dir, validity, next, low, modseq as i64];
+        let Cursor { validity, next, low, modseq, messages } = cursor;
+        let sql = "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let parameters = params![mailbox, dir, validity, next, low, modseq as i64, messages];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(())
     }
@@ -71,12 +71,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Notes that the bytes of a message are to be fetched, if the store has none.
-    pub(super) fn want_bytes(&self, seq: u64) -> rusqlite::Result<()> {
-        let sql = "UPDATE remote SET fetch = 1
+    /// Notes that the bytes of a message are to be fetched, if the store has none; or that they cannot be.
+    pub(super) fn want_bytes(&self, lying: &Lying, wanted: bool) -> Result<(), Failure> {
+        if !wanted {
+            self.forget_fetched(lying.seq)?;
+        }
+        let sql = "UPDATE remote SET fetch = iif(?2, 1, NULL)
                    WHERE message = ?1
                        AND (SELECT body FROM message WHERE seq = ?1 AND folder <> 0) = 0";
-        self.connection.prepare_cached(sql)?.execute([seq])?;
+        self.connection.prepare_cached(sql)?.execute(params![lying.seq, wanted])?;
+        Ok(())
+    }
+
+    pub(super) fn forget_cursor(&self, mailbox: i64, dir: &str) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM cursor WHERE mailbox = ?1 AND dir = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, dir])?;
         Ok(())
     }
 
@@ -220,13 +229,15 @@ pub(super) fn cursor(
     let Some(number) = spots::number_of(connection, mailbox)? else {
         return Ok(ProviderAnswer::Cursor(None));
     };
-    let sql = "SELECT validity, next, low, modseq FROM cursor WHERE mailbox = ?1 AND dir = ?2";
+    let sql =
+        "SELECT validity, next, low, modseq, messages FROM cursor WHERE mailbox = ?1 AND dir = ?2";
     let row = |row: &rusqlite::Row<'_>| {
         Ok(Cursor {
             validity: row.get(0)?,
             next: row.get(1)?,
             low: row.get(2)?,
             modseq: row.get::<_, i64>(3)? as u64,
+            messages: row.get(4)?,
         })
     };
     let found = connection.prepare_cached(sql)?.query_row(params![number, dir], row).optional()?;
@@ -254,15 +265,30 @@ pub(super) fn lies(
 }
 
 /// Figures of a mailbox.
-pub(super) fn tally(connection: &Connection, mailbox: &Path) -> Result<ProviderAnswer, Failure> {
+pub(super) fn tally(
+    connection: &Connection,
+    mailbox: &Path,
+    dir: Option<&str>,
+) -> Result<ProviderAnswer, Failure> {
     let number = spots::number_of(connection, mailbox)?;
     let count = |sql: &str| -> rusqlite::Result<u64> {
         connection.prepare_cached(sql)?.query_row([number], |row| row.get(0))
     };
+    // A message that is gone keeps its spot.
+    let there = "SELECT count(*) FROM spot JOIN message ON message.seq = spot.message
+                 WHERE mailbox = ?1 AND name IS NOT NULL AND (message.folder <> 0 OR pending = 1)";
+    let messages = match dir {
+        None => count(there)?,
+        Some(dir) => {
+            let sql = format!("{there} AND dir = ?2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_row(params![number, dir], |row| row.get(0))?
+        }
+    };
     Ok(ProviderAnswer::Tally(Tally {
         pending: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND pending = 1")?,
         fetches: count("SELECT count(*) FROM remote WHERE mailbox = ?1 AND fetch = 1")?,
-        messages: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND name IS NOT NULL")?,
+        messages,
     }))
 }
 

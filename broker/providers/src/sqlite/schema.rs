@@ -150,6 +150,7 @@ CREATE TABLE IF NOT EXISTS cursor (
     next INTEGER NOT NULL,
     low INTEGER NOT NULL,
     modseq INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
     PRIMARY KEY (mailbox, dir)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS remote (

@@ -802,6 +802,10 @@ impl Broker {
             let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::OUTBOX, to };
             self.store_news(id, (record, submitter), &news, turn);
+            if to == Folder::SENT {
+                // An account may want it in its folder of sent messages.
+                self.poke_mailboxes(id, turn);
+            }
         }
         if let Some(notice) = notice {
             self.store_news(id, (notice.record, None), &StoreNews::Created(Folder::INBOX), turn);

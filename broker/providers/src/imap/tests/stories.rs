@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sundown_core::provider::{StoreChange, StoreWrite};
+use sundown_core::provider::{Scope, StoreChange, StoreWrite};
+use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
 use sundown_protocol::request::Folder;
 
@@ -181,4 +182,82 @@ fn large_messages_are_fetched_in_pieces() {
     world.settle();
     assert_eq!(world.text(world.record("long")).expect("bytes"), long);
     assert_eq!(world.text(world.record("even")).expect("bytes"), even);
+}
+
+/// What a server shows for a moment is no deletion: what it shows again is the same as before.
+#[test]
+fn a_moment_without_messages_is_no_deletion() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.run("CREATE Work");
+        for subject in ["one", "two", "three"] {
+            other.put("INBOX", "", &text(subject));
+            other.put("Work", "\\Flagged", &text(&format!("work {subject}")));
+        }
+        world.settle();
+        let records = || {
+            let mut records: Vec<_> =
+                world.rows_everywhere().into_iter().map(|row| row.entry.record).collect();
+            records.sort_unstable();
+            records
+        };
+        let before = records();
+        world.flag(world.record("two"), Marks::READ, NONE);
+        // What a mailbox says that was told so.
+        for (dir, is_folder) in [("/INBOX", false), ("/Work", true)] {
+            world.forget(dir, is_folder);
+        }
+        assert_eq!(records(), [0; 0], "{kind:?}");
+        world.settle();
+        assert_eq!(records(), before, "{kind:?}");
+        // A change that was not made yet is made now.
+        world.settle();
+        assert_eq!(other.shown("INBOX"), ["one:", "three:", "two:read"], "{kind:?}");
+        assert_eq!(world.text(world.record("two")).expect("bytes"), text("two"));
+        assert_eq!(world.shown(world.folder("Work")).len(), 3);
+    });
+}
+
+#[test]
+fn a_message_is_fetched_when_it_is_read() {
+    let Some(server) = Dovecot::start(Kind::Full).map(Arc::new) else { return };
+    let world = World::at(&server, &[("bodies", "on-demand")]);
+    let mut other = world.other();
+    other.put("INBOX", "", &text("one"));
+    world.settle();
+    let record = world.record("one");
+    let error = world.text(record).expect_err("it is at the server");
+    assert_eq!((error.code, error.scope), (Code::E_OFFLINE, Scope::Elsewhere));
+    let mut account = world.account().expect("it begins");
+    account.survey(false).expect("it works");
+    assert_eq!(account.fetch_now(record).expect("it works"), Ok(()));
+    assert_eq!(world.text(record).expect("bytes"), text("one"));
+    let unknown = account.fetch_now(7).expect("it works").expect_err("it is none of its own");
+    assert_eq!(unknown.code, Code::E_NOT_FOUND);
+    other.put("INBOX", "", &text("two"));
+    account.survey(false).expect("it works");
+    account.look_around().expect("it works");
+    let two = world.record("two");
+    other.run("SELECT INBOX");
+    other.run("UID STORE 2 +FLAGS.SILENT (\\Deleted)");
+    other.run("EXPUNGE");
+    let gone = account.fetch_now(two).expect("it works").expect_err("it is gone");
+    assert_eq!(gone.code, Code::E_NOT_FOUND);
+}
+
+/// What was sent from here is put into the account's folder for that, once.
+#[test]
+fn what_is_sent_is_in_the_accounts_folder() {
+    let Some(server) = Dovecot::start(Kind::Full).map(Arc::new) else { return };
+    for (sent, wanted) in [("append", 1), ("auto", 1), ("server", 0)] {
+        let mut world = World::at(&server, &[("sent", sent)]);
+        world.settle();
+        world.send("hello");
+        world.settle();
+        assert_eq!(world.other().shown("Sent").len(), wanted, "{sent}");
+        assert_eq!(world.shown(Folder::SENT), ["hello:read"], "{sent}");
+        assert_eq!(world.pending(), 0);
+        world.settle();
+        assert_eq!(world.shown(Folder::SENT).len(), 1, "{sent}");
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
 use sundown_core::provider::{
-    MessageContent, MirrorChange, ProviderAnswer, ProviderSpec, StoreChange, StoreRead, StoreWrite,
+    Cursor, MessageContent, Mirror, MirrorChange, ProviderAnswer, ProviderSpec, Spot, StoreChange,
+    StoreRead, StoreWrite, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Marks, Sort};
 use sundown_protocol::request::Folder;
@@ -19,7 +20,7 @@ use super::super::{End, Response};
 use super::server::{Dovecot, Kind};
 use crate::mailbox::testing::Broker;
 use crate::mailbox::{Book, Halt, Leave};
-use crate::sqlite::tests::assert_bodies;
+use crate::sqlite::tests::{assert_bodies, submission};
 use crate::{MailboxSupport, Result, StoreProvider};
 
 pub(super) struct World {
@@ -247,6 +248,45 @@ impl World {
 
     pub(super) fn move_to(&self, record: u128, to: Folder) {
         self.write(StoreWrite::Move { record, to });
+    }
+
+    /// The store is told that all messages of a directory are gone, and perhaps the directory.
+    pub(super) fn forget(&self, dir: &str, is_folder: bool) {
+        let mailbox = self.dialer.settings.account();
+        let (after, limit) = (String::new(), 1000);
+        let question =
+            StoreRead::Mirrored { mailbox: mailbox.clone(), dir: dir.into(), after, limit };
+        let ProviderAnswer::Spots { rows, .. } = self.read(&question) else { panic!("spots") };
+        let gone = |(name, _)| MirrorChange::Vanished { spot: Spot { dir: dir.into(), name } };
+        let mut changes: Vec<_> = rows.into_iter().map(gone).collect();
+        let found = self.read(&StoreRead::Cursor { mailbox: mailbox.clone(), dir: dir.into() });
+        let ProviderAnswer::Cursor(Some(cursor)) = found else { panic!("{found:?}") };
+        let cursor = Cursor { messages: 0, ..cursor };
+        changes.push(MirrorChange::Cursor { dir: dir.into(), cursor });
+        if is_folder {
+            changes.push(MirrorChange::FolderGone { dir: dir.into() });
+        }
+        self.write(StoreWrite::Mirror(Box::new(Mirror { mailbox, changes })));
+    }
+
+    /// A program submits a message, and it is sent.
+    pub(super) fn send(&mut self, subject: &str) {
+        self.next += 1;
+        let mut submission = Box::new(submission(self.next));
+        let bytes = text(subject).replace("\r\n", "\n").into_bytes();
+        let content = MessageContent::Inline(bytes);
+        self.write(StoreWrite::Submit { submission: submission.clone(), content, deferred: false });
+        for recipient in &mut submission.recipients {
+            recipient.state = SubmissionState::Sent;
+        }
+        let update = SubmissionUpdate {
+            state: SubmissionState::Sent,
+            places: None,
+            submission: *submission,
+            now: 1_700_000_000_000,
+            notice: None,
+        };
+        self.write(StoreWrite::Update(Box::new(update)));
     }
 
     /// A program puts a message into a folder.
