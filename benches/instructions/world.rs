@@ -159,7 +159,7 @@ impl World {
                 ProviderAnswer::Submitted { submission, new: true }
             }
             ProviderCall::Write(StoreWrite::Update(_)) => {
-                ProviderAnswer::Updated { moved: None, notice: None }
+                ProviderAnswer::Updated { moved: None, notice: None, pending: false }
             }
             ProviderCall::Write(StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. }) => {
                 ProviderAnswer::Removed { from: Folder::INBOX, to: Some(Folder::DELETED) }

@@ -314,6 +314,8 @@ pub enum ProviderAnswer {
         moved: Option<Folder>,
         /// The notification, if one was put into the Inbox.
         notice: Option<Box<StoredDsn>>,
+        /// Whether a mailbox is to take the message, because it was sent.
+        pending: bool,
     },
     /// To a slice of a hasten.
     Hastened {

@@ -90,6 +90,8 @@ pub(crate) struct Saved {
 pub(crate) struct Updated {
     pub(crate) moved: Option<Folder>,
     pub(crate) notice: Option<Box<StoredDsn>>,
+    /// Whether a mailbox is to take it.
+    pub(crate) pending: bool,
 }
 
 /// How many submissions were made due, and the cursor to go on.
@@ -232,7 +234,7 @@ answers! {
     Appended, ProviderAnswer::Appended(_) => Self;
     Submitted, ProviderAnswer::Submitted { submission, new } => Self { submission, new };
     Saved, ProviderAnswer::Saved { place, new } => Self { place, new };
-    Updated, ProviderAnswer::Updated { moved, notice } => Self { moved, notice };
+    Updated, ProviderAnswer::Updated { moved, notice, pending } => Self { moved, notice, pending };
     Hastened, ProviderAnswer::Hastened { found, next } => Self { found, next };
     Removed, ProviderAnswer::Removed { from, to } => Self { from, to };
     Flagged, ProviderAnswer::Flagged { folder, flags, changed } => Self { folder, flags, changed };

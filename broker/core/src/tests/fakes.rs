@@ -221,7 +221,7 @@ impl Store {
                     .notice
                     .zip(told)
                     .map(|(notice, told)| Box::new(self.tell(*notice, told)));
-                Ok(ProviderAnswer::Updated { moved, notice })
+                Ok(ProviderAnswer::Updated { moved, notice, pending: false })
             }
             StoreWrite::Delete { record } => {
                 let Some(message) = self.messages.get_mut(&record) else {

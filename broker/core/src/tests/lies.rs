@@ -264,6 +264,7 @@ fn answers() -> Vec<Bend> {
         |_, _| ProviderAnswer::Updated {
             moved: Some(Folder::SENT),
             notice: Some(Box::new(stored_dsn())),
+            pending: false,
         },
         |_, _| ProviderAnswer::Hastened { found: 3, next: None },
         |_, _| ProviderAnswer::Removed { from: Folder::DRAFTS, to: Some(Folder::DELETED) },
@@ -1409,8 +1410,8 @@ fn bent() -> Vec<Bent> {
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: entry(), folder: Folder::DRAFTS }, new: true }),
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 9, record: 40 }, folder: Folder::DRAFTS }, new: true }),
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 40 }, folder: Folder::SENT }, new: true }),
-        (marks, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
-        (records, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
+        (marks, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())), pending: false }),
+        (records, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())), pending: false }),
         (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.record = 9)),
         (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.from = "me@here".into())),
         (flushes_queue, hasten, |_, _| A::Hastened { found: 1, next: Some(0) }),
@@ -1476,10 +1477,12 @@ fn submission_of(answer: ProviderAnswer, bend: fn(&mut Submission)) -> ProviderA
 }
 
 fn forwarded_of(answer: ProviderAnswer, bend: fn(&mut Submission)) -> ProviderAnswer {
-    let ProviderAnswer::Updated { moved, mut notice } = answer else { panic!("{answer:?}") };
+    let ProviderAnswer::Updated { moved, mut notice, pending } = answer else {
+        panic!("{answer:?}")
+    };
     let forwarded = notice.as_mut().and_then(|notice| notice.forwarded.as_mut());
     bend(forwarded.expect("it is forwarded"));
-    ProviderAnswer::Updated { moved, notice }
+    ProviderAnswer::Updated { moved, notice, pending }
 }
 
 fn due_of(answer: ProviderAnswer, bend: fn(&mut Vec<Submission>)) -> ProviderAnswer {

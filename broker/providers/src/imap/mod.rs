@@ -1,11 +1,23 @@
-//! The language of IMAP servers: what they send, cut into responses and read.
+//! Accounts at IMAP servers: a mailbox that mirrors one into the store, and what servers say.
 //!
 //! ```text
 //!  bytes ─► Inbox (framing.rs) ─► a response ─► Response::read (response.rs, by the words of tokens.rs)
 //! ```
 //!
-//! What a server sends is bounded, whatever it announces, and a response that cannot be read is lost without the connection. Where `imap-codec` can read a response, too, both read the same: the fuzzer compares
-//! them.
+//! What a server sends is bounded, whatever it announces, and a response that cannot be read is lost without the connection. Where
+//! `imap-codec` can read a response, too, both read the same: the fuzzer compares them.
+//!
+//! | … | file |
+//! |---|---|
+//! | the provider | `mailbox.rs` |
+//! | the thread: connecting, trying again, resting | `worker.rs` |
+//! | what a profile says | `settings.rs` |
+//! | from a host's name to a server that knows us | `logon.rs` |
+//! | commands there, responses back | `conversation.rs` |
+//! | folders, what has changed in them, new and older messages, bytes | `account.rs` |
+//! | carrying out what programs have changed | `changes.rs` |
+//! | what folders and messages are called in the store | `names.rs` |
+//! | what a message's row shows, flags | `facts.rs` |
 
 mod account;
 mod changes;

@@ -201,12 +201,11 @@ impl Writer {
         if moved == Some(Folder::SENT) && self.keep_sent == KeepSent::Off {
             self.purge = Slices::More;
         }
-        if self.has_accounts && moved.is_some() && update.state == SubmissionState::Sent {
-            self.hand_sent(submission.record)?;
-        }
+        let is_sent = moved.is_some() && update.state == SubmissionState::Sent;
+        let pending = is_sent && self.has_accounts && self.hand_sent(submission.record)?;
         let notice =
             update.notice.as_deref().map(|dsn| self.put_notice(update, dsn)).transpose()?;
-        Ok(ProviderAnswer::Updated { moved, notice: notice.map(Box::new) })
+        Ok(ProviderAnswer::Updated { moved, notice: notice.map(Box::new), pending })
     }
 
     /// The recipients as text for the row of their message. Writes those recipients that have rows of their own.

@@ -190,8 +190,8 @@ impl Writer {
         Err(Failure::refused(Code::E_NOT_ENOUGH_DISK, text))
     }
 
-    /// Has the account take a message that was sent from here, if it wants it in its folder of sent messages.
-    pub(super) fn hand_sent(&self, record: u128) -> rusqlite::Result<()> {
+    /// Has the account take a message that was sent from here, if it wants it in its folder of sent messages. Whether it does.
+    pub(super) fn hand_sent(&self, record: u128) -> rusqlite::Result<bool> {
         let sql = "INSERT INTO spot (message, mailbox, marks, folder, pending)
                        SELECT seq, folder.mailbox, 0, 0, 1
                        FROM message JOIN folder ON folder.id = message.folder
@@ -199,8 +199,7 @@ impl Writer {
                        WHERE record = ?1 AND folder.id = 3 AND folder.dir IS NOT NULL
                            AND append_sent
                    ON CONFLICT DO NOTHING";
-        self.connection.prepare_cached(sql)?.execute([key(record)])?;
-        Ok(())
+        Ok(self.connection.prepare_cached(sql)?.execute([key(record)])? > 0)
     }
 }
 

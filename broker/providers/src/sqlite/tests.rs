@@ -718,7 +718,7 @@ fn an_update_keeps_what_it_says() {
         None,
         1,
     ))));
-    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: None, notice: None }));
+    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: None, notice: None, pending: false }));
     fixture.reopen();
     let rows = fixture.read(&StoreRead::Submission { record: 1 });
     let Ok(ProviderAnswer::Queue { rows, .. }) = rows else { panic!("{rows:?}") };

@@ -794,7 +794,7 @@ impl Broker {
         &mut self,
         id: EngineId,
         record: u128,
-        Updated { moved, notice }: Updated,
+        Updated { moved, notice, pending }: Updated,
         turn: &mut Turn,
     ) {
         if let Some(to) = moved {
@@ -802,8 +802,7 @@ impl Broker {
             let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::OUTBOX, to };
             self.store_news(id, (record, submitter), &news, turn);
-            if to == Folder::SENT {
-                // An account may want it in its folder of sent messages.
+            if pending {
                 self.poke_mailboxes(id, turn);
             }
         }
