@@ -226,7 +226,8 @@ fn status_has_its_keys() {
     );
     let providers = session["providers"].as_array().expect("providers");
     for provider in providers {
-        assert_eq!(keys(provider), "fast_shutdown in_flight kind last name next_try status worked");
+        let wanted = "connections fast_shutdown in_flight kind last name next_try pending status syncing worked";
+        assert_eq!(keys(provider), wanted);
         assert_eq!(provider["fast_shutdown"], "supported");
     }
     let kinds: Vec<_> = providers.iter().map(|p| p["kind"].clone()).collect();

@@ -64,7 +64,7 @@ fn a_profile_shows_the_local_mail_of_its_user() {
     let message = error["error"]["message"].as_str().expect("text");
     assert!(
         message.contains("line 2")
-            && message.contains("unknown kind \"pop3\"; known: maildir, imap")
+            && message.contains("unknown kind \"pop3\"; known: imap, maildir")
     );
     let added = home.run(&["profile", "add", "new", "--kind=maildir"]).ok().output;
     assert!(added.contains("the Inbox shows what comes into"), "{added}");

@@ -14,9 +14,9 @@ const PRINTS: &[(&str, Option<&str>)] = &[
     ("completions", None),
     ("doctor", Some("doctor")),
     ("folders", Some("folders")),
-    ("folders", Some("folders")),
     ("inbox", Some("inbox")),
     ("logoff", Some("logoff")),
+    ("mailbox", Some("mailbox")),
     ("man", None),
     ("profile-add", Some("profile-add")),
     ("profile-import", Some("profile-import")),
@@ -45,6 +45,7 @@ const PRINTS: &[(&str, Option<&str>)] = &[
     ("shell", None),
     ("status", Some("status")),
     ("stop", Some("stop")),
+    ("sync", Some("sync")),
     ("tour", Some("tour")),
 ];
 
@@ -227,7 +228,11 @@ fn documents_fit_their_schemas() {
     printed.ran("read", &[&entry, "--profile", "stuck"]);
     assert_ne!(printed.ran("folders", &[]), json!([]));
     printed.ran("search", &["hi", "--profile", "stuck"]);
-    assert_ne!(printed.ran("folders", &[]), json!([]));
+    assert_eq!(printed.ran("sync", &[])["pending"], 0);
+    let mut shell = printed.home.shell();
+    shell.ok("logon");
+    assert_eq!(printed.ran("mailbox", &[])[0]["name"], "maildir");
+    shell.ok("logoff session=1");
     printed.ran("queue-flush", &[]);
     printed.ran("profile-check", &["stuck"]);
     let reloaded = printed.ran("profile-reload", &["stuck"]);

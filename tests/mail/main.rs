@@ -10,6 +10,7 @@ mod harness;
 mod queue;
 mod servers;
 
+mod accounts;
 mod authors;
 mod bad;
 mod changed;

@@ -1,4 +1,4 @@
-//! A private Dovecot that takes mail by LMTP: everything it reads and writes is in one directory.
+//! A private Dovecot that takes mail by LMTP, and has it by IMAP: everything it reads and writes is in one directory.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use crate::harness::{Maildir, signal, wait_for_end};
 pub(crate) struct Dovecot {
     child: Child,
     port: u16,
+    /// Where it speaks IMAP, if that is installed.
+    imap: Option<u16>,
     folder: TempDir,
 }
 
@@ -22,7 +24,7 @@ const SETTINGS: &str = "\
 base_dir = DIR/run
 state_dir = DIR/state
 log_path = DIR/log
-protocols = lmtp
+protocols = IMAP lmtp
 ssl = no
 auth_username_format = %n
 mail_location = maildir:DIR/mail/%n
@@ -47,6 +49,16 @@ service lmtp {
     port = PORT
   }
 }
+service imap-login {
+  inet_listener imap {
+    address = 127.0.0.1
+    port = SECOND
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+disable_plaintext_auth = no
 ";
 
 const USERS: &str = "\
@@ -76,7 +88,11 @@ impl Dovecot {
 
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("dovecot-").tempdir().expect("a directory");
-        let (path, port) = (folder.path(), port());
+        let (path, port, second) = (folder.path(), port(), port());
+        let imap = Some(second).filter(|_| {
+            let places = ["/usr/lib/dovecot/imap", "/usr/libexec/dovecot/imap"];
+            places.iter().any(|path| fs::exists(path).unwrap_or(false))
+        });
         open_to_all(path);
         for name in ["run", "state", "mail"] {
             fs::create_dir(path.join(name)).expect("made");
@@ -84,7 +100,11 @@ impl Dovecot {
         owned_by("nobody", &path.join("mail"));
         let here = |text: &str| text.replace("DIR", &path.display().to_string());
         let settings = path.join("dovecot.conf");
-        fs::write(&settings, here(SETTINGS).replace("PORT", &port.to_string())).expect("written");
+        let text = here(SETTINGS)
+            .replace("PORT", &port.to_string())
+            .replace("SECOND", &second.to_string())
+            .replace("IMAP ", if imap.is_some() { "imap " } else { "" });
+        fs::write(&settings, text).expect("written");
         fs::write(path.join("users"), here(USERS)).expect("written");
         let mut command = Command::new(program("dovecot").expect("it is installed"));
         command.arg("-F").arg("-c").arg(settings);
@@ -92,11 +112,19 @@ impl Dovecot {
         let mut child = command.spawn().expect("it starts");
         let log = path.join("log");
         accepting(&mut child, port, || fs::read_to_string(&log).unwrap_or_default());
-        Self { child, port, folder }
+        Self { child, port, imap, folder }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it speaks IMAP; if it does not, the test says so and passes.
+    pub(crate) fn imap(&self) -> Option<u16> {
+        if self.imap.is_none() {
+            skipped("dovecot has no IMAP");
+        }
+        self.imap
     }
 
     /// Its socket.
