@@ -64,6 +64,8 @@ const RECENT: u64 = 90 * 24 * 3600 * 1000;
 const FEW: usize = 64;
 
 /// What the server can do of what is used here.
+// Each is a capability.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Can {
     pub(super) qresync: bool,
@@ -79,6 +81,8 @@ pub(super) struct Can {
 }
 
 /// A folder of the account.
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) name: Name,
@@ -1236,9 +1240,11 @@ fn most(exists: u32) -> u64 {
     u64::from(exists) * 2 + 10_000
 }
 
-fn set_of(uids: &[u32]) -> Set {
+pub(super) fn set_of(uids: &[u32]) -> Set {
     let mut set = Set::default();
-    uids.iter().for_each(|uid| set.push(*uid));
+    for uid in uids {
+        set.push(*uid);
+    }
     set
 }
 

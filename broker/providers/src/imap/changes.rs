@@ -13,11 +13,11 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
 
-use super::account::{Access, Account};
+use super::account::{Access, Account, set_of};
 use super::conversation::{Done, Part, Told};
 use super::facts::{self, Described, message_id};
 use super::names::{self, Name, spot};
-use super::{Data, Response, Set};
+use super::{Data, Response};
 use crate::mailbox::Halt;
 
 /// The largest message that is appended. It is held in memory while it is.
@@ -212,9 +212,7 @@ impl Account<'_> {
             return Ok(None);
         }
         let own = self.own_id(pending)?;
-        let mut set = Set::default();
-        uids.iter().for_each(|uid| set.push(*uid));
-        let mut described = self.describe(&set)?;
+        let mut described = self.describe(&set_of(&uids))?;
         described.sort_unstable_by_key(|described| described.uid);
         for Described { uid, facts, id, .. } in described {
             let known = self.book.marks_of(dir, &names::message(next.validity, uid));
@@ -239,10 +237,7 @@ impl Account<'_> {
             return Ok(None);
         }
         let mut head = Vec::new();
-        let message = match self.book.open_message(pending.record) {
-            Ok(message) => message,
-            Err(_) => return Ok(None),
-        };
+        let Ok(message) = self.book.open_message(pending.record) else { return Ok(None) };
         let read = message.take(crate::headers::MAX_HEAD as u64).read_to_end(&mut head);
         read.map_err(|error| this(Code::E_CALL_FAILED, error.to_string()))?;
         Ok(message_id(&head))
@@ -480,13 +475,12 @@ impl Account<'_> {
         );
         let parts = [Part::Text("APPEND "), Part::Value(&wire), Part::Text(&text)];
         let tag = self.talk.begin(&parts)?;
-        let done = match self.talk.may_go_on(&mut |_| {})? {
-            Some(refused) => refused,
-            None => {
-                self.talk.send(&bytes)?;
-                self.talk.send(b"\r\n")?;
-                self.talk.finish(&tag, |_| Ok(()))?
-            }
+        let done = if let Some(refused) = self.talk.may_go_on(&mut |_| {})? {
+            refused
+        } else {
+            self.talk.send(&bytes)?;
+            self.talk.send(b"\r\n")?;
+            self.talk.finish(&tag, |_| Ok(()))?
         };
         let done = self.said(
             done,
@@ -521,33 +515,29 @@ impl Account<'_> {
                 continue;
             };
             let before = folder.name.clone();
-            let change = match &name {
-                Some(own) => {
-                    let parent =
-                        before.parent().and_then(|dir| Some(&self.folders.get(&dir)?.name));
-                    let to = Name::inside(parent, own, self.delimiter);
-                    let parts = [
-                        Part::Text("RENAME "),
-                        Part::Value(&before.wire),
-                        Part::Text(" "),
-                        Part::Value(&to.wire),
-                    ];
-                    let done = self.talk.command(&parts, |_| Ok(()))?;
-                    let what = format!("to rename the folder {}", before.shown());
-                    done.expect(self.talk.place(), &what).map(|_| MirrorChange::FolderMoved {
-                        from: dir.clone(),
-                        to: to.dir(),
-                        name: own.clone(),
-                    })
-                }
-                None => {
-                    self.selected = None;
-                    let parts = [Part::Text("DELETE "), Part::Value(&before.wire)];
-                    let done = self.talk.command(&parts, |_| Ok(()))?;
-                    let what = format!("to remove the folder {}", before.shown());
-                    done.expect(self.talk.place(), &what)
-                        .map(|_| MirrorChange::FolderGone { dir: dir.clone() })
-                }
+            let change = if let Some(own) = &name {
+                let parent = before.parent().and_then(|dir| Some(&self.folders.get(&dir)?.name));
+                let to = Name::inside(parent, own, self.delimiter);
+                let parts = [
+                    Part::Text("RENAME "),
+                    Part::Value(&before.wire),
+                    Part::Text(" "),
+                    Part::Value(&to.wire),
+                ];
+                let done = self.talk.command(&parts, |_| Ok(()))?;
+                let what = format!("to rename the folder {}", before.shown());
+                done.expect(self.talk.place(), &what).map(|_| MirrorChange::FolderMoved {
+                    from: dir.clone(),
+                    to: to.dir(),
+                    name: own.clone(),
+                })
+            } else {
+                self.selected = None;
+                let parts = [Part::Text("DELETE "), Part::Value(&before.wire)];
+                let done = self.talk.command(&parts, |_| Ok(()))?;
+                let what = format!("to remove the folder {}", before.shown());
+                done.expect(self.talk.place(), &what)
+                    .map(|_| MirrorChange::FolderGone { dir: dir.clone() })
             };
             let change = change.unwrap_or_else(|error| {
                 tracing::warn!(server = self.talk.place(), folder = before.shown(), %error, "a folder stays as it is at the server");

@@ -361,24 +361,21 @@ impl Conversation {
             Trouble { kind: Kind::Nonsense, words }.into_error()
         })?;
         let Some(bytes) = cut else { return Ok(false) };
-        match Response::read(bytes) {
-            Ok(response) => {
-                let offer = match &response {
-                    Response::Data(super::Data::Capability(words)) => Some(Offer::of(words)),
-                    Response::Done { said, .. } | Response::Words { said, .. } => {
-                        capabilities(said.note.as_ref())
-                    }
-                    _ => None,
-                };
-                see(&response);
-                if let Some(offer) = offer {
-                    self.offer = offer;
+        if let Ok(response) = Response::read(bytes) {
+            let offer = match &response {
+                Response::Data(super::Data::Capability(words)) => Some(Offer::of(words)),
+                Response::Done { said, .. } | Response::Words { said, .. } => {
+                    capabilities(said.note.as_ref())
                 }
+                _ => None,
+            };
+            see(&response);
+            if let Some(offer) = offer {
+                self.offer = offer;
             }
-            Err(_) => {
-                let begin = text(&bytes[..bytes.len().min(80)]);
-                tracing::debug!(server = place, response = begin, "it is not understood");
-            }
+        } else {
+            let begin = text(&bytes[..bytes.len().min(80)]);
+            tracing::debug!(server = place, response = begin, "it is not understood");
         }
         Ok(true)
     }

@@ -278,11 +278,7 @@ fn converse(
                 said_all = true;
                 conversation.send(b"AQ==\r\n")?;
             }
-            Ok(None) => {
-                said_all = true;
-                conversation.send(b"*\r\n")?;
-            }
-            Err(Wrong::Refused) => {
+            Ok(None) | Err(Wrong::Refused) => {
                 said_all = true;
                 conversation.send(b"*\r\n")?;
             }

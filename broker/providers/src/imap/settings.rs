@@ -9,6 +9,7 @@ use sundown_core::provider::{ProviderError, ProviderSpec};
 use crate::Result;
 use crate::network::connect::Way;
 use crate::network::keys::{Keys, Login, Security, checked, is_loopback, wrong};
+use crate::network::mechanism::Mechanism;
 use crate::network::tls::Certificates;
 
 /// How long an answer may take: RFC 9051 gives a server 30 minutes of silence, but only while it has nothing to do.
@@ -138,7 +139,7 @@ impl Settings {
     /// What a server that refuses a logon refuses beside the password.
     pub(super) fn logon(&self) -> String {
         let Self { security, certificates, way, login, .. } = self;
-        let mechanism = login.mechanism.map(|one| one.name());
+        let mechanism = login.mechanism.map(Mechanism::name);
         let (place, name) = (self.place(), &login.username);
         format!("{place}\n{name:?}\n{mechanism:?}\n{security:?}\n{certificates:?}\n{way:?}")
     }

@@ -204,7 +204,7 @@ impl Book {
     }
 
     /// Messages of an account whose bytes are to be fetched, and the cursor to go on.
-    pub(crate) fn fetches(&mut self, after: u64) -> Result<(Vec<(Spot, u64)>, Option<u64>)> {
+    pub(crate) fn fetches(&mut self, after: u64) -> Result<Fetches> {
         let question =
             StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: SLICE as u32 };
         match self.ask(&question)? {
@@ -274,6 +274,9 @@ pub(crate) fn milliseconds(time: SystemTime) -> u64 {
 pub(crate) fn now() -> u64 {
     milliseconds(SystemTime::now())
 }
+
+/// Messages whose bytes are to be fetched, with their sizes, and the cursor to go on.
+pub(crate) type Fetches = (Vec<(Spot, u64)>, Option<u64>);
 
 /// A page of what lies in a directory.
 #[derive(Debug, Default)]

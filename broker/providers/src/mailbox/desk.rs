@@ -179,7 +179,9 @@ impl Seat {
             self.desk.orders.watch(self.desk.store);
         } else if let Some(said) = said {
             member.support.say(said);
-            reported.into_iter().for_each(|report| member.support.report(report));
+            if let Some(report) = reported {
+                member.support.report(report);
+            }
         }
     }
 

@@ -144,7 +144,7 @@ impl Settings {
     }
 }
 
-impl<'a> Keys<'a> {
+impl Keys<'_> {
     /// All but the place.
     fn common(&self, dialect: Dialect, security: Security) -> Result<Settings> {
         Ok(Settings {

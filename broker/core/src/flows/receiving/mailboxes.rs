@@ -243,8 +243,8 @@ impl Broker {
     /// Has a mailbox fetch a message that somebody reads. Whether there is one.
     pub(crate) fn fetch_to_read(&mut self, reading: Reading, turn: &mut Turn) -> bool {
         let Some(engine) = self.queues.engines.get(&reading.engine) else { return false };
-        let sessions = engine.sessions.iter().copied();
-        let found = sessions.filter_map(|id| Some((id, self.mailbox_from(id, 0)?))).next();
+        let mut sessions = engine.sessions.iter().copied();
+        let found = sessions.find_map(|id| Some((id, self.mailbox_from(id, 0)?)));
         let Some((session, place)) = found else { return false };
         self.fetch_from(Fetching { reading, session, place }, turn);
         true

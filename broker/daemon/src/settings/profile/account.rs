@@ -82,7 +82,7 @@ impl Reader<'_> {
         section.username.as_ref().ok_or_else(|| needs("username"))?;
         let auth = place(section.auth.as_ref());
         let passwords = in_order(section.passwords());
-        self.check_password(section.username.as_ref(), passwords, auth)?;
+        self.check_password(section.username.as_ref(), &passwords, auth)?;
         let security = section.security.as_ref().map_or(Security::Tls, |word| word.get_ref().0);
         let stays = is_loopback(&host.get_ref().0) && section.proxy.is_none();
         if let Some(word) =

@@ -453,17 +453,17 @@ impl Reader<'_> {
     /// A username has one password, and nothing of both stands alone.
     fn check_login(&self, section: &TransportSection) -> Result<(), SettingsError> {
         let auth = place(section.auth.as_ref());
-        self.check_password(section.username.as_ref(), in_order(section.passwords()), auth)
+        self.check_password(section.username.as_ref(), &in_order(section.passwords()), auth)
     }
 
     /// The same, of the keys that say who logs on, where the password is, and how it is proved.
     pub(super) fn check_password(
         &self,
         username: Option<&Spanned<Spelled<UserName>>>,
-        passwords: Vec<(&'static str, Range<usize>)>,
+        passwords: &[(&'static str, Range<usize>)],
         auth: Option<Range<usize>>,
     ) -> Result<(), SettingsError> {
-        let (at, message) = match (username, &passwords[..]) {
+        let (at, message) = match (username, passwords) {
             (Some(_), [_]) => return Ok(()),
             (Some(username), []) => {
                 (username.span(), format!("a username needs a password: one of {PASSWORDS}"))
