@@ -231,8 +231,6 @@ impl Then {
     /// The request that waits for the answer, if there is one.
     fn asker(&mut self) -> Option<&mut Asker> {
         match self {
-            Self::Done(AfterDone::Fetched(after)) => Some(&mut after.reading.asker),
-            Self::Synced(after) => Some(&mut after.asker),
             Self::Done(AfterDone::AddressRemoved(asker, _) | AfterDone::Validated(asker, ..))
             | Self::Saved(AfterSave::Saved { asker, .. } | AfterSave::Filed { asker, .. })
             | Self::Folders(AfterFolders::Listed(asker) | AfterFolders::Opened { asker, .. })
@@ -260,6 +258,8 @@ impl Then {
                 Some(&mut after.asker)
             }
             Self::Found(after) => Some(&mut after.asker),
+            Self::Done(AfterDone::Fetched(after)) => Some(&mut after.reading.asker),
+            Self::Synced(after) => Some(&mut after.asker),
             Self::Piece(AfterPiece::Read(reading)) => Some(&mut reading.asker),
             Self::Queue(listing) => Some(&mut listing.asker),
             Self::Address(AfterAddress::Resolved(resolving)) => Some(&mut resolving.asker),
