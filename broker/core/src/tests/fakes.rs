@@ -43,6 +43,8 @@ pub(super) struct Store {
     /// How often it is logged on to.
     pub(super) logons: i64,
     pub(super) messages: BTreeMap<u128, Message>,
+    /// Whether its mailbox is to take what was sent.
+    pub(super) hands_sent: bool,
     /// Messages whose bytes are at a server.
     pub(super) elsewhere: BTreeSet<u128>,
     /// Folders besides those of every store: what each is in, and its name.
@@ -221,7 +223,8 @@ impl Store {
                     .notice
                     .zip(told)
                     .map(|(notice, told)| Box::new(self.tell(*notice, told)));
-                Ok(ProviderAnswer::Updated { moved, notice, pending: false })
+                let pending = self.hands_sent && moved == Some(Folder::SENT);
+                Ok(ProviderAnswer::Updated { moved, notice, pending })
             }
             StoreWrite::Delete { record } => {
                 let Some(message) = self.messages.get_mut(&record) else {

@@ -743,3 +743,17 @@ fn mailboxes_say_how_far_they_are() {
     let page = world.call(member.at, Request::Mailboxes { after: state.session });
     assert_eq!(page, Ok(Reply::Mailboxes { mailboxes: Vec::new(), next: None }));
 }
+
+/// A mailbox that is to take what was sent is told so; another is left alone.
+#[test]
+fn what_is_sent_is_told_to_its_mailbox() {
+    for hands in [true, false] {
+        let mut world = world();
+        let member = world.member(1);
+        world.store("default").hands_sent = hands;
+        world.submit(member, "bob@x");
+        world.settle();
+        let told = told(&world);
+        assert_eq!(told.contains("StoreChanged"), hands, "{told}");
+    }
+}
