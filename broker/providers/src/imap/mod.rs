@@ -14,23 +14,31 @@
 //! | what a profile says | `settings.rs` |
 //! | from a host's name to a server that knows us | `logon.rs` |
 //! | commands there, responses back | `conversation.rs` |
-//! | folders, what has changed in them, new and older messages, bytes | `account.rs` |
+//! | an account during one connection | `account.rs` |
+//! | which folders there are, and which have changed | `survey.rs` |
+//! | what has changed in a folder | `look.rs` |
+//! | new and older messages | `take.rs` |
+//! | bytes | `bytes.rs` |
 //! | carrying out what programs have changed | `changes.rs` |
 //! | what folders and messages are called in the store | `names.rs` |
 //! | what a message's row shows, flags | `facts.rs` |
 
 mod account;
+mod bytes;
 mod changes;
 mod conversation;
 mod date;
 mod facts;
 mod framing;
 mod logon;
+mod look;
 mod mailbox;
 mod names;
 mod response;
 mod set;
 mod settings;
+mod survey;
+mod take;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -10,7 +10,7 @@ use sundown_protocol::request::Folder;
 use super::server::{Dovecot, Kind};
 use super::world::{World, text};
 
-const INBOX: Folder = Folder::INBOX;
+pub(super) const INBOX: Folder = Folder::INBOX;
 const NONE: Marks = Marks(0);
 
 /// Runs a story with each way in which a server can tell of changes.
@@ -108,7 +108,7 @@ fn a_message_stays_the_same_wherever_it_goes() {
         assert_eq!(world.shown(world.folder("Work")), ["one:"]);
         assert_eq!(world.text(one).expect("bytes"), text("one"));
         let before: Vec<_> = world.rows(INBOX).into_iter().map(|row| row.entry.record).collect();
-        world.server.number_anew(world.user(), "");
+        world.server().number_anew(world.user(), "");
         world.told();
         world.settle();
         let after: Vec<_> = world.rows(INBOX).into_iter().map(|row| row.entry.record).collect();

@@ -24,7 +24,7 @@ use crate::sqlite::tests::{assert_bodies, submission};
 use crate::{MailboxSupport, Result, StoreProvider};
 
 pub(super) struct World {
-    pub(super) server: Arc<Dovecot>,
+    server: Option<Arc<Dovecot>>,
     home: TempDir,
     pub(super) broker: Arc<Broker>,
     told: Receiver<StoreChange>,
@@ -97,6 +97,11 @@ impl World {
 
     /// Another user at a server.
     pub(super) fn at(server: &Arc<Dovecot>, more: &[(&str, &str)]) -> Self {
+        Self { server: Some(Arc::clone(server)), ..Self::to(server.port, more) }
+    }
+
+    /// A user at a port.
+    pub(super) fn to(port: u16, more: &[(&str, &str)]) -> Self {
         static USERS: AtomicU32 = AtomicU32::new(0);
         let user = format!("user{}", USERS.fetch_add(1, Ordering::Relaxed));
         let home = TempDir::new().expect("a directory");
@@ -104,7 +109,7 @@ impl World {
         std::fs::write(&password, "secret\n").expect("written");
         let only_we = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&password, only_we).expect("hidden");
-        let port = server.port.to_string();
+        let port = port.to_string();
         let password = password.display().to_string();
         let least = [
             ("host", "127.0.0.1"),
@@ -120,7 +125,23 @@ impl World {
         let spec =
             ProviderSpec { path: home.path().join("store.db"), ..ProviderSpec::new("sqlite") };
         let (broker, told, _) = Broker::new(&spec);
-        Self { server: Arc::clone(server), home, broker, told, dialer, next: 1 << 100 }
+        Self { server: None, home, broker, told, dialer, next: 1 << 100 }
+    }
+
+    /// From now on the account is at another port: which one it was.
+    pub(super) fn go_to(&mut self, port: u16) -> u16 {
+        let mut settings = self.dialer.settings.clone();
+        let before = std::mem::replace(&mut settings.port, port);
+        self.dialer = Dialer::new(settings);
+        before
+    }
+
+    pub(super) fn server(&self) -> &Dovecot {
+        self.server.as_ref().expect("it is at a real server")
+    }
+
+    fn log(&self) -> String {
+        self.server.as_ref().map(|server| server.log()).unwrap_or_default()
     }
 
     pub(super) fn user(&self) -> &str {
@@ -130,7 +151,7 @@ impl World {
     /// Another program logs on.
     pub(super) fn other(&self) -> Other {
         let dialed = self.dialer.dial();
-        Other(dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.server.log())))
+        Other(dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
     }
 
     /// A connection of the mailbox.
@@ -162,7 +183,7 @@ impl World {
     pub(super) fn settle(&self) {
         let mut account = self.account().expect("it begins");
         let failed = Self::pass(&mut account);
-        let failed = failed.unwrap_or_else(|halt| panic!("{halt:?}\n{}", self.server.log()));
+        let failed = failed.unwrap_or_else(|halt| panic!("{halt:?}\n{}", self.log()));
         assert_eq!(failed, None);
         self.assert_bodies();
     }

@@ -1,0 +1,248 @@
+//! The folders of an account, and which of them have changed, seen from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sundown_core::provider::{MirrorChange, ProviderError, Spot};
+use sundown_protocol::Code;
+use sundown_protocol::folder::Role;
+
+use super::account::{Account, Figures, Folder};
+use super::conversation::Part;
+use super::names::{Name, is_only_a_name, role_of};
+use super::{Data, Response};
+use crate::mailbox::Halt;
+
+/// The most folders that are shown.
+const MOST_FOLDERS: usize = 10_000;
+
+/// The longest name of a folder, in bytes.
+const LONGEST_NAME: usize = 1_000;
+
+/// How deep a folder may be in others.
+const DEEPEST: usize = 32;
+
+impl Account<'_> {
+    /// The figures that are asked for of a folder.
+    pub(super) fn items(&self) -> &'static str {
+        if self.can.condstore {
+            "(MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)"
+        } else {
+            "(MESSAGES UIDNEXT UIDVALIDITY)"
+        }
+    }
+
+    /// Lists the folders, tells the store of them, and notes which of them may have changed. With `everything` those count, too, in which
+    /// changes cannot be seen from outside.
+    pub(super) fn survey(&mut self, everything: bool) -> Result<(), Halt> {
+        if self.selected.is_some() {
+            // Some servers have old figures of the folder that is open.
+            self.talk.run("NOOP")?;
+        }
+        let (mut found, mut figures) = (Vec::new(), BTreeMap::new());
+        let mut command = String::from("LIST \"\" \"*\"");
+        if self.can.list_status {
+            let special = if self.can.special_use { "SPECIAL-USE " } else { "" };
+            command += &format!(" RETURN ({special}STATUS {})", self.items());
+        } else if self.can.special_use {
+            command += " RETURN (SPECIAL-USE)";
+        }
+        let done = self.talk.command(&[Part::Text(&command)], |response| {
+            match response {
+                Response::Data(Data::List(list))
+                    if found.len() < MOST_FOLDERS && list.name.len() <= LONGEST_NAME =>
+                {
+                    found.push((
+                        Name::of(list),
+                        role_of(list),
+                        !is_only_a_name(list),
+                        list.delimiter,
+                    ));
+                }
+                Response::Data(Data::Status(status)) => {
+                    figures.insert(status.name.to_ascii_lowercase(), Figures::of(status));
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        done.expect(self.talk.place(), "a list of the folders")?;
+        self.delimiter = found.iter().find_map(|(.., delimiter)| *delimiter);
+        let shows = |name: &Name| name.is_inbox() || self.settings.shows(&name.shown());
+        let skips_all = self.can.gmail && self.settings.folders.is_empty();
+        found.retain(|(name, role, ..)| {
+            shows(name)
+                && !(skips_all && *role == Some(Role::All))
+                && !name.parts.iter().any(String::is_empty)
+                && name.parts.len() <= DEEPEST
+        });
+        if !found.iter().any(|(name, ..)| name.is_inbox()) {
+            // Every server has one: what it says is not so.
+            let text =
+                format!("{} lists no Inbox, so what it lists is not believed", self.talk.place());
+            return Err(ProviderError::new(Code::E_CALL_FAILED, text).into());
+        }
+        let has_roles = found.iter().any(|(_, role, ..)| role.is_some());
+        let mut before = std::mem::take(&mut self.folders);
+        for (name, role, has_messages, _) in found {
+            let role = if name.is_inbox() {
+                Some(Role::Inbox)
+            } else if has_roles {
+                role
+            } else {
+                name.usual_role()
+            };
+            let dir = name.dir();
+            let known = before.remove(&dir);
+            let said = figures.get(&name.wire.to_ascii_lowercase()).copied();
+            let (mut stale, mut older, mut has_new, mut exists) =
+                (known.is_none(), None, false, None);
+            let kept = known.as_ref().and_then(|known| known.kept);
+            if let Some(known) = known {
+                stale = known.stale || known.figures != said || said.is_none();
+                (older, has_new, exists) = (known.older, known.has_new, known.exists);
+            }
+            stale |= everything && !self.can.condstore;
+            let figures = said;
+            let folder = Folder {
+                name,
+                role,
+                has_messages,
+                figures,
+                stale,
+                has_new,
+                exists,
+                is_closed: false,
+                kept,
+                older,
+            };
+            self.folders.insert(dir, folder);
+        }
+        self.tell_folders()?;
+        if !self.can.list_status {
+            self.ask_figures()?;
+        }
+        self.pass_over_unchanged()
+    }
+
+    /// Tells the store of the folders: of each behind the one that it is in.
+    pub(super) fn tell_folders(&mut self) -> Result<(), Halt> {
+        let known = self.book.dirs()?;
+        // The first folder with a role has it.
+        let mut roles = Vec::new();
+        let mut changes = Vec::new();
+        for (dir, folder) in &self.folders {
+            let role = folder.role.filter(|role| !roles.contains(role));
+            roles.extend(role);
+            // A part of names that is no folder is one in the store.
+            let mut parent = folder.name.parent();
+            while let Some(above) = &parent {
+                if self.folders.contains_key(above) {
+                    break;
+                }
+                // What is not shown, or was not listed, is passed over.
+                parent = above.rsplit_once('.').map(|(above, _)| above.to_owned());
+            }
+            changes.push(MirrorChange::Folder {
+                dir: dir.clone(),
+                parent: parent.filter(|parent| parent != "/INBOX"),
+                name: folder.name.own(),
+                role,
+            });
+        }
+        if self.told != changes {
+            for change in &changes {
+                self.book.say(change.clone())?;
+            }
+            self.book.write()?;
+            self.told = changes;
+        }
+        let mut gone: Vec<_> =
+            known.iter().rev().filter(|dir| !self.folders.contains_key(*dir)).collect();
+        if !gone.is_empty() {
+            // Only what two lists lack is gone.
+            let listed = self.listed()?;
+            gone.retain(|dir| !listed.contains(*dir));
+        }
+        for dir in gone {
+            self.say_gone(dir)?;
+        }
+        self.book.write()
+    }
+
+    /// The folders that the server lists, whether they are shown or not.
+    pub(super) fn listed(&mut self) -> Result<BTreeSet<String>, Halt> {
+        let mut listed = BTreeSet::new();
+        let settings = self.settings;
+        let done = self.talk.command(&[Part::Text("LIST \"\" \"*\"")], |response| {
+            if let Response::Data(Data::List(list)) = response {
+                let name = Name::of(list);
+                if name.is_inbox() || settings.shows(&name.shown()) {
+                    listed.insert(name.dir());
+                }
+            }
+            Ok(())
+        })?;
+        done.expect(self.talk.place(), "a list of the folders")?;
+        Ok(listed)
+    }
+
+    /// A folder is not there any more, and its messages with it. One that was moved elsewhere is found there.
+    pub(super) fn say_gone(&mut self, dir: &str) -> Result<(), Halt> {
+        let mut gone = Vec::new();
+        self.book.each_row(dir, |_, name, _| {
+            gone.push(name.to_owned());
+            Ok(())
+        })?;
+        for name in gone {
+            let spot = Spot { dir: dir.to_owned(), name };
+            self.book.say(MirrorChange::Vanished { spot })?;
+        }
+        self.book.say(MirrorChange::FolderGone { dir: dir.to_owned() })
+    }
+
+    pub(super) fn ask_figures(&mut self) -> Result<(), Halt> {
+        let items = self.items();
+        let dirs: Vec<_> = self.with_messages().collect();
+        for dir in dirs {
+            self.go_on()?;
+            let wire = self.folders[&dir].name.wire.clone();
+            let mut said = None;
+            let text = format!(" {items}");
+            let parts = [Part::Text("STATUS "), Part::Value(&wire), Part::Text(&text)];
+            self.talk.command(&parts, |response| {
+                if let Response::Data(Data::Status(status)) = response {
+                    said = Some(Figures::of(status));
+                }
+                Ok(())
+            })?;
+            let folder = self.folders.get_mut(&dir).expect("it was listed just before");
+            folder.stale |= folder.figures != said || said.is_none();
+            folder.figures = said;
+        }
+        Ok(())
+    }
+
+    pub(super) fn with_messages(&self) -> impl Iterator<Item = String> {
+        let dirs = self.folders.iter().filter(|(_, folder)| folder.has_messages);
+        dirs.map(|(dir, _)| dir.clone()).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Folders that are as they were when they were looked at, at an earlier connection.
+    pub(super) fn pass_over_unchanged(&mut self) -> Result<(), Halt> {
+        let dirs: Vec<_> = self.with_messages().collect();
+        for dir in dirs {
+            let folder = &self.folders[&dir];
+            let Some(figures) = folder.figures.filter(|_| folder.stale) else { continue };
+            let Some(cursor) = self.book.cursor(&dir)? else { continue };
+            let same = figures.validity == Some(cursor.validity)
+                && figures.next == Some(cursor.next)
+                && cursor.modseq > 0
+                && figures.modseq == Some(cursor.modseq)
+                && figures.messages == Some(cursor.messages);
+            if same && let Some(folder) = self.folders.get_mut(&dir) {
+                folder.stale = false;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Messages that are new in a folder, and older ones of a folder that is mirrored for the first time.
+
+use sundown_core::provider::{Cursor, MirrorChange};
+use sundown_protocol::folder::Marks;
+
+use super::account::{Access, Account, set_of};
+use super::conversation::Part;
+use super::facts::{Described, HEAD};
+use super::names::spot;
+use super::settings::Bodies;
+use super::{Data, Response, Set};
+use crate::mailbox::{Halt, now};
+
+/// How many of the newest messages are taken first, and at once.
+pub(super) const NEWEST: usize = 200;
+
+/// How many older messages are taken at once.
+pub(super) const CHUNK: usize = 500;
+
+/// Messages that came in the last 90 days are fetched whole, unless the profile says something else; in milliseconds.
+const RECENT: u64 = 90 * 24 * 3600 * 1000;
+
+impl Account<'_> {
+    /// Takes the messages that are new in a folder.
+    pub(super) fn take(&mut self, dir: &str) -> Result<(), Halt> {
+        let Some(cursor) = self.book.cursor(dir)? else { return Ok(()) };
+        let selected = match self.open(dir, Access::Look)? {
+            Ok(selected) => selected,
+            Err(error) => {
+                self.pass_over(dir, &error);
+                return Ok(());
+            }
+        };
+        self.folders.get_mut(dir).expect("it was listed").has_new = false;
+        if selected.validity != cursor.validity {
+            self.folders.get_mut(dir).expect("it was listed").stale = true;
+            return Ok(());
+        }
+        let few = selected.next.checked_sub(cursor.next).filter(|few| (*few as usize) <= CHUNK);
+        let uids = if few.is_some() {
+            (cursor.next..selected.next).collect()
+        } else {
+            let found = self.search(&format!("UID {}:*", cursor.next))?;
+            found.into_iter().filter(|uid| *uid >= cursor.next).collect::<Vec<_>>()
+        };
+        let is_news = self.folders[dir].name.is_inbox();
+        let mut reached = cursor;
+        for chunk in uids.chunks(CHUNK) {
+            self.go_on()?;
+            let mut described = self.describe(&set_of(chunk))?;
+            described.sort_unstable_by_key(|described| described.uid);
+            let last = chunk.last().copied().unwrap_or(reached.next);
+            self.say_found(dir, cursor.validity, described, is_news)?;
+            reached.next = last.saturating_add(1);
+            self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor: reached })?;
+            self.book.write()?;
+        }
+        reached.next = reached.next.max(selected.next);
+        self.reconcile(dir, &selected, reached)
+    }
+
+    /// Whether the first mirror of a folder is not through.
+    pub(super) fn is_first(&mut self, dir: &str) -> Result<bool, Halt> {
+        Ok(self.book.cursor(dir)?.is_some_and(|cursor| cursor.low > 1))
+    }
+
+    /// Takes a part of the messages of a folder that is mirrored for the first time. Whether there are more.
+    pub(super) fn take_older(&mut self, dir: &str, most: usize) -> Result<bool, Halt> {
+        let Some(cursor) = self.book.cursor(dir)?.filter(|cursor| cursor.low > 1) else {
+            return Ok(false);
+        };
+        let selected = match self.open(dir, Access::Look)? {
+            Ok(selected) => selected,
+            Err(error) => {
+                self.pass_over(dir, &error);
+                return Ok(false);
+            }
+        };
+        if selected.validity != cursor.validity {
+            self.folders.get_mut(dir).expect("it was listed").stale = true;
+            return Ok(false);
+        }
+        let mut older = match self.folders.get_mut(dir).expect("it was listed").older.take() {
+            Some(older) => older,
+            None => self.search(&format!("UID 1:{}", cursor.low - 1))?,
+        };
+        older.retain(|uid| *uid < cursor.low);
+        let chunk = older.split_off(older.len().saturating_sub(most));
+        let low = if older.is_empty() { 1 } else { chunk.first().copied().unwrap_or(1) };
+        if !chunk.is_empty() {
+            let mut described = self.describe(&set_of(&chunk))?;
+            described.sort_unstable_by_key(|described| std::cmp::Reverse(described.uid));
+            self.say_found(dir, cursor.validity, described, false)?;
+        }
+        let cursor = Cursor { low, ..cursor };
+        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
+        self.book.write()?;
+        let more = low > 1;
+        self.folders.get_mut(dir).expect("it was listed").older = more.then_some(older);
+        Ok(more)
+    }
+
+    /// What the server says of messages.
+    pub(super) fn describe(&mut self, uids: &Set) -> Result<Vec<Described>, Halt> {
+        let id = match (self.can.email_id, self.can.gmail) {
+            (true, _) => "EMAILID ",
+            (false, true) => "X-GM-MSGID ",
+            (false, false) => "",
+        };
+        let command = format!("UID FETCH {uids} (UID FLAGS INTERNALDATE RFC822.SIZE {id}{HEAD})");
+        let (mut found, mut unread) = (Vec::new(), 0);
+        let done = self.talk.command(&[Part::Text(&command)], |response| {
+            if let Response::Data(Data::Fetch(fetch)) = response {
+                match Described::of(fetch) {
+                    // A server may speak of messages that it was not asked for.
+                    Some(described) if !uids.contains(described.uid) => {}
+                    Some(described) => found.push(described),
+                    // Another client's flags may be told of in between.
+                    None if fetch.sections.is_empty() => {}
+                    None => unread += 1,
+                }
+            }
+            Ok(())
+        })?;
+        done.expect(self.talk.place(), "what messages there are")?;
+        if unread > 0 {
+            tracing::warn!(
+                server = self.talk.place(),
+                unread,
+                "messages are described in a way that is not understood; they are not shown"
+            );
+        }
+        Ok(found)
+    }
+
+    pub(super) fn say_found(
+        &mut self,
+        dir: &str,
+        validity: u32,
+        described: Vec<Described>,
+        news: bool,
+    ) -> Result<(), Halt> {
+        let recent = now().saturating_sub(RECENT);
+        for Described { uid, marks, facts, .. } in described {
+            if marks.contains(Marks::DELETED) && !self.can.uidplus {
+                // It was deleted here or elsewhere, and cannot be removed alone.
+                continue;
+            }
+            let fetched = match self.settings.bodies {
+                Bodies::All => true,
+                Bodies::Recent => facts.received >= recent,
+                Bodies::OnDemand => false,
+            };
+            let spot = spot(dir, validity, uid);
+            let mut changes = Vec::with_capacity(2);
+            if fetched {
+                changes.push(MirrorChange::Fetch { spot: spot.clone(), wanted: true });
+                self.all_fetched = false;
+                self.fetched_to = 0;
+            }
+            let facts = Box::new(facts);
+            changes.insert(0, MirrorChange::Found { spot, marks, news, facts });
+            self.book.say_all(changes)?;
+        }
+        Ok(())
+    }
+}
