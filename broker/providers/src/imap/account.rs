@@ -11,24 +11,29 @@
 //! Every step says how far it has come in the same slice as what it found, so that a crash or a lost connection repeats little and loses
 //! nothing. Only numbers of messages (UIDs) are used, and what a server says to be gone is compared with what is known.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sundown_core::provider::{Cursor, MirrorChange, ProviderError};
+use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
 
-use super::conversation::{Conversation, Part};
+use super::conversation::{Conversation, Done, Part};
 use super::facts;
 use super::names::Name;
 use super::settings::{Sent, Settings};
 use super::{Data, Esearch, Note, Response, Set, Status};
 use crate::mailbox::{Book, Halt, Waker};
 
-/// How often the Inbox may be another one each time it is opened before that has a pause.
+/// How often a folder may be looked at without a second in between before it rests.
 const MOST_RESTLESS: u32 = 5;
 
-/// That pause.
+/// How many different warnings are logged of one connection.
+const MOST_SAID: usize = 100;
+
+/// How long it rests. A server that says something else each time it is asked is not asked without a pause.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the server can do of what is used here.
@@ -63,14 +68,48 @@ pub(super) struct Folder {
     pub(super) stale: bool,
     /// Whether there are new messages in it to be taken.
     pub(super) has_new: bool,
-    /// How many messages it had when it was looked at.
-    pub(super) exists: Option<u32>,
+    /// What it was when it was looked at.
+    pub(super) seen: Option<Seen>,
+    /// When it was looked at, and how often without a pause.
+    pub(super) looked: Option<(Instant, u32)>,
     /// Whether the server did not open it.
     pub(super) is_closed: bool,
     /// The marks that it keeps, once it was open to be changed.
     pub(super) kept: Option<Marks>,
     /// The numbers of messages that the first mirror has still to take, once they were asked for.
     pub(super) older: Option<Vec<u32>>,
+}
+
+/// What a folder was when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    validity: u32,
+    next: u32,
+    modseq: u64,
+    pub(super) exists: u32,
+}
+
+impl Seen {
+    pub(super) fn of(selected: &Selected) -> Self {
+        let Selected { validity, next, modseq, exists, .. } = *selected;
+        Self { validity, next, modseq, exists }
+    }
+}
+
+impl Folder {
+    /// Whether it was looked at so often that it is left alone for a while.
+    pub(super) fn rests(&self) -> bool {
+        self.looked.is_some_and(|(at, often)| often > MOST_RESTLESS && at.elapsed() < PAUSE)
+    }
+
+    /// It is looked at now.
+    pub(super) fn is_looked_at(&mut self) {
+        let often = match self.looked {
+            Some((at, often)) if at.elapsed() < Duration::from_secs(1) => often + 1,
+            _ => 0,
+        };
+        self.looked = Some((Instant::now(), often));
+    }
 }
 
 /// What a server says of a folder without opening it.
@@ -92,9 +131,6 @@ impl Figures {
         }
     }
 }
-
-/// The folder that was opened, or why the server does not open it.
-pub(super) type Opened = std::result::Result<Selected, ProviderError>;
 
 /// Whether a folder is opened to change something in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,12 +165,14 @@ pub(super) struct Account<'a> {
     pub(super) selected: Option<Selected>,
     /// What the store was told of the folders.
     pub(super) told: Vec<MirrorChange>,
-    /// How often the Inbox was another one than just before.
-    pub(super) restless: u32,
+    /// What was said in the log.
+    pub(super) said: BTreeSet<String>,
     /// Behind the message whose bytes were fetched last.
     pub(super) fetched_to: u64,
     /// Whether the list of bytes that are to be fetched was gone through.
     pub(super) all_fetched: bool,
+    /// Messages that the server has taken, and that were not found there.
+    pub(super) unplaced: &'a RefCell<HashSet<u128>>,
 }
 
 impl<'a> Account<'a> {
@@ -143,6 +181,7 @@ impl<'a> Account<'a> {
         settings: &'a Settings,
         talk: Conversation,
         book: Book,
+        unplaced: &'a RefCell<HashSet<u128>>,
     ) -> Result<Self, Halt> {
         let mut account = Self {
             settings,
@@ -153,9 +192,10 @@ impl<'a> Account<'a> {
             folders: BTreeMap::new(),
             selected: None,
             told: Vec::new(),
-            restless: 0,
+            said: BTreeSet::new(),
             fetched_to: 0,
             all_fetched: false,
+            unplaced,
         };
         account.find_out()?;
         let append_sent = match settings.sent {
@@ -203,7 +243,9 @@ impl<'a> Account<'a> {
 
     /// Whether nothing is to be looked at now.
     pub(super) fn is_current(&self) -> bool {
-        self.folders.values().all(|folder| !folder.has_messages || !folder.stale && !folder.has_new)
+        self.folders.values().all(|folder| {
+            !folder.has_messages || folder.rests() || !folder.stale && !folder.has_new
+        })
     }
 
     /// Opens a folder. What has changed in it since is called for with each response.
@@ -213,8 +255,9 @@ impl<'a> Account<'a> {
         access: Access,
         since: Option<Cursor>,
         mut see: impl FnMut(&Response<'_>),
-    ) -> Result<Opened, Halt> {
-        let wire = self.folders[dir].name.wire.clone();
+    ) -> Result<Selected, Halt> {
+        let name = &self.folder(dir)?.name;
+        let (wire, what) = (name.wire.clone(), format!("to open the folder {}", name.shown()));
         let command = if access == Access::Look { "EXAMINE " } else { "SELECT " };
         let with = match since {
             Some(Cursor { validity, modseq, .. }) if self.can.qresync => {
@@ -251,30 +294,72 @@ impl<'a> Account<'a> {
             }
             Ok(())
         })?;
-        let what = format!("to open the folder {}", self.folders[dir].name.shown());
-        let opened = done.expect(self.talk.place(), &what);
-        if opened.is_ok() && access == Access::Change {
-            self.folders.get_mut(dir).expect("it was listed").kept = Some(selected.permanent);
+        self.sound(done, &what)?;
+        if access == Access::Change {
+            self.note(dir, |folder| folder.kept = Some(selected.permanent));
         }
-        Ok(opened.map(|_| {
-            self.selected = Some(selected.clone());
-            selected
-        }))
+        self.selected = Some(selected.clone());
+        Ok(selected)
+    }
+
+    /// Fails unless a command was carried out, and everything that was said of it was understood: what is not understood is not nothing.
+    pub(super) fn sound(&self, done: Done, what: &str) -> Result<Done, Halt> {
+        let done = done.expect(self.talk.place(), what).map_err(Halt::Refused)?;
+        if done.clear {
+            return Ok(done);
+        }
+        let text =
+            format!("{} was asked {what}, and its answer is not understood", self.talk.place());
+        Err(Halt::Refused(ProviderError::new(Code::E_CORRUPT_DATA, text)))
+    }
+
+    /// A folder that the server lists.
+    pub(super) fn folder(&self, dir: &str) -> Result<&Folder, Halt> {
+        self.folders.get(dir).ok_or_else(|| {
+            let text = format!("{} does not list the folder {dir} any more", self.talk.place());
+            Halt::Refused(ProviderError::new(Code::E_NOT_FOUND, text))
+        })
+    }
+
+    /// Notes something of a folder, if it is still listed.
+    pub(super) fn note(&mut self, dir: &str, change: impl FnOnce(&mut Folder)) {
+        if let Some(folder) = self.folders.get_mut(dir) {
+            change(folder);
+        }
+    }
+
+    /// What the server refuses of a folder concerns this folder alone.
+    pub(super) fn of_folder<T: Default>(
+        &mut self,
+        dir: &str,
+        done: Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        match done {
+            Err(Halt::Refused(error)) => {
+                self.pass_over(dir, &error);
+                Ok(T::default())
+            }
+            done => done,
+        }
     }
 
     /// The server does not open a folder: it is passed over until something changes in it.
     pub(super) fn pass_over(&mut self, dir: &str, error: &ProviderError) {
-        let folder = self.folders.get_mut(dir).expect("it was listed");
+        self.selected = None;
+        let Some(folder) = self.folders.get_mut(dir) else { return };
         (folder.stale, folder.has_new, folder.older) = (false, false, None);
         folder.is_closed = true;
-        tracing::warn!(server = self.talk.place(), folder = folder.name.shown(), %error, "a folder is passed over");
+        let (server, name) = (self.talk.place(), folder.name.shown());
+        if self.said.insert(format!("{name} {error}")) && self.said.len() < MOST_SAID {
+            tracing::warn!(server, folder = name, %error, "a folder is passed over");
+        }
     }
 
     /// Opens a folder unless it is open.
-    pub(super) fn open(&mut self, dir: &str, access: Access) -> Result<Opened, Halt> {
+    pub(super) fn open(&mut self, dir: &str, access: Access) -> Result<Selected, Halt> {
         let is_open = |selected: &&Selected| selected.dir == dir && selected.access >= access;
         match self.selected.as_ref().filter(is_open) {
-            Some(selected) => Ok(Ok(selected.clone())),
+            Some(selected) => Ok(selected.clone()),
             None => self.select(dir, access, None, |_| {}),
         }
     }
@@ -283,22 +368,33 @@ impl<'a> Account<'a> {
     pub(super) fn search(&mut self, what: &str) -> Result<Vec<u32>, Halt> {
         let returned = if self.can.esearch { "RETURN (ALL) " } else { "" };
         let command = format!("UID SEARCH {returned}{what}");
-        let mut uids = Vec::new();
+        let (mut uids, mut is_answered) = (Vec::new(), false);
         let exists = self.selected.as_ref().map_or(0, |selected| selected.exists);
         let done = self.talk.command(&[Part::Text(&command)], |response| {
             match response {
-                Response::Data(Data::Search { numbers, .. }) => uids.extend(numbers),
                 // A server may name ranges that are larger than the folder.
-                Response::Data(Data::Esearch(Esearch { all, .. }))
-                    if all.count() <= most(exists) =>
+                Response::Data(Data::Search { numbers, .. })
+                    if (uids.len() + numbers.len()) as u64 <= most(exists) =>
                 {
+                    is_answered = true;
+                    uids.extend(numbers);
+                }
+                Response::Data(Data::Esearch(Esearch { all, .. }))
+                    if uids.len() as u64 + all.count() <= most(exists) =>
+                {
+                    is_answered = true;
                     uids.extend(all.numbers());
                 }
                 _ => {}
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "a search")?;
+        self.sound(done, "a search")?;
+        if !is_answered {
+            let text =
+                format!("{} gives no answer to a search, or too long a one", self.talk.place());
+            return Err(Halt::Refused(ProviderError::new(Code::E_CORRUPT_DATA, text)));
+        }
         uids.sort_unstable();
         uids.dedup();
         Ok(uids)
@@ -306,7 +402,11 @@ impl<'a> Account<'a> {
 
     /// Waits in the Inbox until something may have changed, until woken, or until so much time has passed.
     pub(super) fn wait(&mut self, waker: &Waker, most: Duration) -> Result<(), Halt> {
+        // What rests is looked at when it has rested.
+        let rests = self.folders.values().any(|folder| folder.stale && folder.rests());
+        let most = if rests { most.min(PAUSE) } else { most };
         let inbox = self.folders.iter().find(|(_, folder)| folder.name.is_inbox());
+        let inbox = inbox.filter(|(_, folder)| !folder.is_closed && !folder.rests());
         let inbox = inbox.map(|(dir, _)| dir.clone());
         let Some(inbox) = inbox.filter(|_| self.can.idle) else {
             self.talk.listen(waker.as_fd(), most, |_| {})?;
@@ -314,19 +414,13 @@ impl<'a> Account<'a> {
             return Ok(());
         };
         // Opened anew, it shows what has changed since it was looked at.
-        let opened = self.select(&inbox, Access::Look, None, |_| {})?;
-        let selected = opened.map_err(Halt::Failed)?;
-        if self.has_moved_on(&inbox, &selected)? {
-            self.folders.get_mut(&inbox).expect("it was listed").stale = true;
-            self.restless += 1;
-            if self.restless > MOST_RESTLESS {
-                // A server that says something else each time it is asked is not asked without a pause.
-                self.talk.listen(waker.as_fd(), PAUSE, |_| {})?;
-                waker.was_woken();
-            }
+        let selected = self.select(&inbox, Access::Look, None, |_| {});
+        let selected = self.of_folder(&inbox, selected.map(Some))?;
+        let Some(selected) = selected else { return Ok(()) };
+        if self.folder(&inbox)?.seen != Some(Seen::of(&selected)) {
+            self.note(&inbox, |folder| folder.stale = true);
             return Ok(());
         }
-        self.restless = 0;
         let mut changed = false;
         let mut see = |response: &Response<'_>| {
             changed |= matches!(
@@ -349,24 +443,14 @@ impl<'a> Account<'a> {
         })?;
         waker.was_woken();
         if changed {
-            self.folders.get_mut(&inbox).expect("it was listed").stale = true;
+            self.note(&inbox, |folder| folder.stale = true);
         }
         Ok(())
-    }
-
-    /// Whether the open folder is not as it was when it was looked at.
-    fn has_moved_on(&mut self, dir: &str, selected: &Selected) -> Result<bool, Halt> {
-        let Some(cursor) = self.book.cursor(dir)? else { return Ok(true) };
-        Ok(selected.validity != cursor.validity
-            || selected.next > cursor.next
-            || selected.modseq != cursor.modseq
-            || selected.exists != cursor.messages
-            || self.folders[dir].exists != Some(selected.exists))
     }
 }
 
 /// The most numbers that a search may come to: more than the folder has, if others put messages in.
-fn most(exists: u32) -> u64 {
+pub(super) fn most(exists: u32) -> u64 {
     u64::from(exists) * 2 + 10_000
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sundown_core::provider::{MirrorChange, ProviderError};
 use sundown_protocol::Code;
 
-use super::account::{Access, Account};
+use super::account::{Access, Account, set_of};
 use super::conversation::Part;
 use super::names::{self, spot};
 use super::take::CHUNK;
-use super::{Data, Response, Set};
+use super::{Data, Response};
 use crate::mailbox::Halt;
 
 /// How many bytes of a message are asked for at once.
@@ -25,7 +25,7 @@ impl Account<'_> {
     /// How many messages the server has in the folders that are shown, as far as it says so.
     pub(super) fn messages(&self) -> u64 {
         let shown = self.folders.values().filter(|folder| folder.has_messages);
-        shown.map(|folder| u64::from(folder.exists.unwrap_or_default())).sum()
+        shown.filter_map(|folder| folder.seen).map(|seen| u64::from(seen.exists)).sum()
     }
 
     /// Whether there is more to take or to fetch.
@@ -35,7 +35,7 @@ impl Account<'_> {
         }
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
-            if !self.folders[&dir].is_closed && self.is_first(&dir)? {
+            if !self.folder(&dir)?.is_closed && self.is_first(&dir)? {
                 return Ok(true);
             }
         }
@@ -48,30 +48,31 @@ impl Account<'_> {
         record: u128,
     ) -> Result<std::result::Result<(), ProviderError>, Halt> {
         let refused = |code, text: &str| Ok(Err(ProviderError::new(code, text)));
-        let Some((spot, _)) = self.book.place_of(record)? else {
+        let Some((spot, size)) = self.book.place_of(record)? else {
             return refused(Code::E_NOT_FOUND, "the message is not one of this account");
         };
         let Some((validity, uid)) = names::number(&spot.name) else {
             return refused(Code::E_NOT_FOUND, "the store names no message of this account");
         };
-        if !self.folders.contains_key(&spot.dir) {
-            return refused(Code::E_NOT_FOUND, "the folder of the message is not at the server");
-        }
-        match self.open(&spot.dir, Access::Look)? {
-            Err(error) => return Ok(Err(error)),
+        match self.open(&spot.dir, Access::Look) {
+            Err(Halt::Refused(error)) => return Ok(Err(error)),
+            Err(halt) => return Err(halt),
             Ok(selected) if selected.validity != validity => {
-                self.folders.get_mut(&spot.dir).expect("it was listed").stale = true;
-                return refused(
-                    Code::E_BUSY,
-                    "the server has numbered the folder anew; read the message again",
-                );
+                self.note(&spot.dir, |folder| folder.stale = true);
+                let text = "the server has numbered the folder anew; read the message again";
+                return refused(Code::E_BUSY, text);
             }
             Ok(_) => {}
         }
-        let fetched = self.fetch(&spot.dir, validity, &Set::of(uid, uid))?;
-        if fetched == 0 {
-            self.folders.get_mut(&spot.dir).expect("it was listed").stale = true;
-            return refused(Code::E_NOT_FOUND, "the message is not at the server any more");
+        match self.fetch(&spot.dir, validity, &[(uid, size)]) {
+            Err(Halt::Refused(error)) => return Ok(Err(error)),
+            Err(halt) => return Err(halt),
+            Ok(0) => {
+                self.note(&spot.dir, |folder| folder.stale = true);
+                let text = "the message is not at the server any more";
+                return refused(Code::E_NOT_FOUND, text);
+            }
+            Ok(_) => {}
         }
         Ok(Ok(()))
     }
@@ -83,9 +84,10 @@ impl Account<'_> {
         }
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
-            let folder = &self.folders[&dir];
+            let folder = self.folder(&dir)?;
             if !folder.stale && !folder.is_closed && self.is_first(&dir)? {
-                self.take_older(&dir, CHUNK)?;
+                let taken = self.take_older(&dir, CHUNK);
+                self.of_folder(&dir, taken)?;
                 return Ok(true);
             }
         }
@@ -108,28 +110,20 @@ impl Account<'_> {
         }
         for ((dir, validity), uids) in wanted {
             self.go_on()?;
-            match self.open(&dir, Access::Look)? {
-                Ok(selected) if selected.validity == validity => {}
-                Ok(_) => {
-                    self.folders.get_mut(&dir).expect("it was listed").stale = true;
-                    continue;
-                }
-                Err(error) => {
-                    self.pass_over(&dir, &error);
-                    continue;
-                }
+            if self.folder(&dir)?.is_closed {
+                continue;
             }
-            let mut together = Set::default();
-            let mut bytes = 0;
-            for (uid, size) in uids {
-                if bytes + size > AT_ONCE && !together.is_empty() {
-                    self.fetch(&dir, validity, &std::mem::take(&mut together))?;
-                    bytes = 0;
-                }
-                together.push(uid);
-                bytes += size.min(PIECE);
+            let fetched = self.fetch_from(&dir, validity, uids);
+            if let Err(Halt::Refused(error)) = &fetched
+                && self.said.insert(error.message.clone())
+            {
+                tracing::warn!(server = self.talk.place(), %error, "messages are not fetched");
             }
-            self.fetch(&dir, validity, &together)?;
+            match fetched {
+                // The other messages go on, and so does everything else.
+                Err(Halt::Refused(_)) | Ok(()) => {}
+                Err(halt) => return Err(halt),
+            }
         }
         match next {
             Some(next) => self.fetched_to = next,
@@ -138,44 +132,82 @@ impl Account<'_> {
         Ok(!rows.is_empty())
     }
 
-    /// Fetches messages: the beginning of each, and the rest of those that are longer.
-    pub(super) fn fetch(&mut self, dir: &str, validity: u32, uids: &Set) -> Result<usize, Halt> {
-        if uids.is_empty() {
+    fn fetch_from(
+        &mut self,
+        dir: &str,
+        validity: u32,
+        messages: Vec<(u32, u64)>,
+    ) -> Result<(), Halt> {
+        if self.open(dir, Access::Look)?.validity != validity {
+            self.note(dir, |folder| folder.stale = true);
+            return Ok(());
+        }
+        let (mut together, mut bytes) = (Vec::new(), 0_u64);
+        for (uid, size) in messages {
+            let part = size.min(PIECE);
+            if bytes + part > AT_ONCE {
+                self.fetch(dir, validity, &std::mem::take(&mut together))?;
+                bytes = 0;
+            }
+            together.push((uid, size));
+            bytes += part;
+        }
+        self.fetch(dir, validity, &together).map(drop)
+    }
+
+    /// Fetches messages of these sizes: the beginning of each, and the rest of those that are longer. How many the server has sent.
+    pub(super) fn fetch(
+        &mut self,
+        dir: &str,
+        validity: u32,
+        messages: &[(u32, u64)],
+    ) -> Result<usize, Halt> {
+        if messages.is_empty() {
             return Ok(0);
         }
+        let sizes: BTreeMap<u32, u64> = messages.iter().copied().collect();
+        let uids = set_of(&sizes.keys().copied().collect::<Vec<_>>());
         let command = format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)");
         let (mut longer, mut fetched) = (Vec::new(), 0);
         let Self { talk, book, .. } = self;
         let done = talk.command(&[Part::Text(&command)], |response| {
-            if let Some((uid, bytes)) = piece_of(response).filter(|(uid, _)| uids.contains(*uid)) {
-                let last = (bytes.len() as u64) < PIECE;
+            if let Some((uid, origin, bytes)) = piece_of(response)
+                && let Some(size) = sizes.get(&uid)
+            {
+                let length = bytes.len() as u64;
+                // A server that does not know parts sends the whole.
+                let last = origin.is_none() || length < PIECE && length >= *size;
+                if length == 0 && *size > 0 || origin.is_some_and(|origin| origin != 0) {
+                    return Ok(());
+                }
                 fetched += 1;
                 if !last {
-                    longer.push(uid);
+                    longer.push((uid, length));
                 }
                 let spot = spot(dir, validity, uid);
                 book.say_all(vec![MirrorChange::Bytes { spot, first: true, bytes, last }])?;
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "messages")?;
-        for uid in longer {
+        done.expect(self.talk.place(), "messages").map_err(Halt::Refused)?;
+        for (uid, mut from) in longer {
             // The pieces of one message come behind each other.
             self.book.write()?;
-            let mut from = PIECE;
             loop {
                 self.go_on()?;
-                if from > LONGEST {
-                    let text = "a message has no end; it is not fetched";
+                let bytes = self.piece(uid, from)?.filter(|_| from <= LONGEST);
+                let Some(bytes) = bytes else {
+                    let text = "a message has no end, or not the part that was asked for; it is not fetched";
                     tracing::warn!(server = self.talk.place(), uid, "{text}");
                     let spot = spot(dir, validity, uid);
                     self.book.say(MirrorChange::Fetch { spot, wanted: false })?;
                     break;
-                }
-                let bytes = self.piece(uid, from)?;
-                let Some(bytes) = bytes else { break };
+                };
                 let length = bytes.len() as u64;
-                let (spot, last) = (spot(dir, validity, uid), length < PIECE);
+                let size = sizes.get(&uid).copied().unwrap_or_default();
+                // Its end is where there is no more, or where the server has said.
+                let last = length == 0 || length < PIECE && from + length >= size;
+                let spot = spot(dir, validity, uid);
                 self.book.say_all(vec![MirrorChange::Bytes { spot, first: false, bytes, last }])?;
                 self.book.write()?;
                 if last {
@@ -192,21 +224,21 @@ impl Account<'_> {
         let command = format!("UID FETCH {uid} (UID BODY.PEEK[]<{from}.{PIECE}>)");
         let mut found = None;
         let done = self.talk.command(&[Part::Text(&command)], |response| {
-            if let Some((of, bytes)) = piece_of(response)
-                && of == uid
+            if let Some((of, origin, bytes)) = piece_of(response)
+                && (of, origin) == (uid, Some(from))
             {
                 found = Some(bytes);
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "a part of a message")?;
+        done.expect(self.talk.place(), "a part of a message").map_err(Halt::Refused)?;
         Ok(found)
     }
 }
 
-/// The bytes of a message that a response has.
-fn piece_of(response: &Response<'_>) -> Option<(u32, Vec<u8>)> {
+/// The bytes of a message that a response has, and which of them is the first, if only a part was asked for.
+fn piece_of(response: &Response<'_>) -> Option<(u32, Option<u64>, Vec<u8>)> {
     let Response::Data(Data::Fetch(fetch)) = response else { return None };
     let section = fetch.sections.iter().find(|section| section.name.is_empty())?;
-    Some((fetch.uid?, section.bytes.as_deref()?.to_vec()))
+    Some((fetch.uid?, section.origin, section.bytes.as_deref().unwrap_or_default().to_vec()))
 }

@@ -5,7 +5,6 @@
 //! moved or appended again. Flags are changed as differences, so that another program's flags stay.
 
 use std::collections::HashSet;
-use std::io::Read as _;
 
 use sundown_core::provider::{
     ChangedFolder, Heading, MirrorChange, Pending, ProviderError, Spot, Wanted,
@@ -18,6 +17,7 @@ use super::conversation::{Done, Part, Told};
 use super::facts::{self, Described, message_id};
 use super::names::{self, Name, spot};
 use super::{Data, Response};
+use crate::headers::Head;
 use crate::mailbox::Halt;
 
 /// The largest message that is appended. It is held in memory while it is.
@@ -25,6 +25,11 @@ const LARGEST: u64 = 256 << 20;
 
 /// Marks that a message keeps once it has them, whoever gave them to it.
 const GROWING: u16 = Marks::ANSWERED.0 | Marks::FORWARDED.0;
+
+/// What a server says of a folder that stays as it is, however often it is tried (RFC 5530).
+const FINAL: [&str; 4] = ["ALREADYEXISTS", "CANNOT", "NOPERM", "NONEXISTENT"];
+
+const UNPLACED: &str = "the server has taken the message and does not say where it is; it is looked for, and not put there again";
 
 /// Why one change was not carried out.
 enum Failure {
@@ -35,7 +40,10 @@ enum Failure {
 
 impl From<Halt> for Failure {
     fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+        match halt {
+            Halt::Refused(error) => Self::This(error),
+            halt => Self::Halt(halt),
+        }
     }
 }
 
@@ -65,7 +73,10 @@ struct Next {
 impl Account<'_> {
     /// Carries out everything that is pending. A change that fails leaves the others alone, and stays pending: the first error.
     pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
-        let mut failed = self.change_folders()?;
+        let changed = self.book.changed_folders()?;
+        let (renamed, removed): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|folder| folder.wanted.is_some());
+        let mut failed = self.change_folders(renamed)?;
         let mut tried = HashSet::new();
         let mut after = 0;
         loop {
@@ -87,17 +98,26 @@ impl Account<'_> {
             }
             match next {
                 Some(next) => after = next,
-                None => return Ok(failed),
+                None => break,
             }
         }
+        // What a folder had is elsewhere now, and inner folders go first.
+        let kept = self.change_folders(removed.into_iter().rev().collect())?;
+        Ok(failed.or(kept))
     }
 
     fn one(&mut self, pending: &Pending) -> Result<(), Failure> {
         let record = pending.record;
         let lies = self.whereabouts(pending)?;
         let Some(wanted) = &pending.wanted else {
-            if let Some((dir, uid)) = &lies {
-                self.remove(dir, *uid)?;
+            match (&lies, &pending.spot) {
+                (Some((dir, uid)), _) => self.remove(dir, *uid)?,
+                // It seems to be gone, which a look at its folder is to say.
+                (None, Some(spot)) => {
+                    self.look_again(&spot.dir);
+                    return Ok(());
+                }
+                (None, None) => {}
             }
             let marks = Marks::default();
             return Ok(self.book.say(MirrorChange::Done {
@@ -134,14 +154,11 @@ impl Account<'_> {
     }
 
     fn look_again(&mut self, dir: &str) {
-        if let Some(folder) = self.folders.get_mut(dir) {
-            folder.stale = true;
-        }
+        self.note(dir, |folder| folder.stale = true);
     }
 
     fn validity(&mut self, dir: &str) -> Result<u32, Failure> {
-        let selected = self.open(dir, Access::Look)?.map_err(Failure::This)?;
-        Ok(selected.validity)
+        Ok(self.open(dir, Access::Look)?.validity)
     }
 
     /// Where a message is: where the store knows it, or where a try that was cut off has put it.
@@ -205,42 +222,55 @@ impl Account<'_> {
     /// A message behind a number that is like the pending one, and no row of the store.
     fn like(&mut self, pending: &Pending, dir: &str, next: Next) -> Result<Option<u32>, Failure> {
         // The server may have put it in after the folder was opened.
-        self.select(dir, Access::Look, None, |_| {})?.map_err(Failure::This)?;
+        self.select(dir, Access::Look, None, |_| {})?;
         let uids = self.search(&format!("UID {}:*", next.uid))?;
         let uids: Vec<_> = uids.into_iter().filter(|uid| *uid >= next.uid).collect();
         if uids.is_empty() {
             return Ok(None);
         }
-        let own = self.own_id(pending)?;
+        let wanted = match pending.trace {
+            Some(trace) => Likeness::Trace(trace),
+            None => match self.own_bytes(pending) {
+                Ok(bytes) => Likeness::of(&bytes),
+                Err(_) => return Ok(None),
+            },
+        };
         let mut described = self.describe(&set_of(&uids))?;
         described.sort_unstable_by_key(|described| described.uid);
-        for Described { uid, facts, id, .. } in described {
-            let known = self.book.marks_of(dir, &names::message(next.validity, uid));
-            if known.map_err(Halt::from)?.is_some() {
-                continue;
-            }
-            let same = match (pending.trace, &own) {
-                (Some(trace), _) => facts.trace == Some(trace),
-                (None, Some(own)) => id.as_ref() == Some(own),
-                (None, None) => id.is_none() && facts.received / 1000 == pending.received / 1000,
-            };
-            if same {
-                return Ok(Some(uid));
+        for described in &described {
+            if wanted.is_that_of(described) && !self.is_known(dir, next.validity, described.uid)? {
+                return Ok(Some(described.uid));
             }
         }
         Ok(None)
     }
 
-    /// The `Message-ID` of a message whose bytes the store has.
-    fn own_id(&mut self, pending: &Pending) -> Result<Option<Vec<u8>>, Failure> {
-        if pending.trace.is_some() {
-            return Ok(None);
-        }
-        let mut head = Vec::new();
-        let Ok(message) = self.book.open_message(pending.record) else { return Ok(None) };
-        let read = message.take(crate::headers::MAX_HEAD as u64).read_to_end(&mut head);
+    /// Whether a message is a row of the store.
+    fn is_known(&mut self, dir: &str, validity: u32, uid: u32) -> Result<bool, Failure> {
+        let known = self.book.marks_of(dir, &names::message(validity, uid));
+        Ok(known.map_err(Halt::from)?.is_some())
+    }
+
+    /// Where a server says that it has put a message, if it can be: in the folder as it was, behind what was there, and no other row.
+    fn is_placed(
+        &mut self,
+        dir: &str,
+        next: Next,
+        said: Option<(u32, u32)>,
+    ) -> Result<Option<u32>, Failure> {
+        let Some((validity, uid)) = said else { return Ok(None) };
+        let can_be = validity == next.validity && uid >= next.uid;
+        let is_new = can_be && !self.is_known(dir, validity, uid)?;
+        Ok(is_new.then_some(uid))
+    }
+
+    /// The bytes of a message that the store has, as they are at a server.
+    fn own_bytes(&mut self, pending: &Pending) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        let message = self.book.open_message(pending.record).map_err(Failure::This)?;
+        let read = with_line_ends(message, &mut bytes);
         read.map_err(|error| this(Code::E_CALL_FAILED, error.to_string()))?;
-        Ok(message_id(&head))
+        Ok(bytes)
     }
 
     /// Where a message is to lie, and with which marks. What is deleted is in the folder for that; without one it stays, and has the mark.
@@ -287,8 +317,8 @@ impl Account<'_> {
                 parent = Some(dir);
                 continue;
             }
-            let above = parent.as_ref().map(|dir| &self.folders[dir].name);
-            let above = above.filter(|name| !name.is_inbox());
+            let above = parent.as_ref().and_then(|dir| self.folders.get(dir));
+            let above = above.map(|folder| &folder.name).filter(|name| !name.is_inbox());
             let name = Name::inside(above, &part.name, self.delimiter);
             let dir = name.dir();
             let is_new = !self.folders.contains_key(&dir);
@@ -340,8 +370,7 @@ impl Account<'_> {
 
     /// Opens a folder to change something in it.
     fn change(&mut self, dir: &str) -> Result<Marks, Failure> {
-        let selected = self.open(dir, Access::Change)?.map_err(Failure::This)?;
-        Ok(selected.permanent)
+        Ok(self.open(dir, Access::Change)?.permanent)
     }
 
     /// Changes flags by what is different from what was seen. What the folder keeps no flags for stays in the store.
@@ -371,7 +400,7 @@ impl Account<'_> {
 
     /// The number that the next message of a folder will have.
     fn next(&mut self, dir: &str) -> Result<Next, Failure> {
-        let wire = self.folders[dir].name.wire.clone();
+        let wire = self.folder(dir)?.name.wire.clone();
         let mut found = None;
         let parts =
             [Part::Text("STATUS "), Part::Value(&wire), Part::Text(" (UIDNEXT UIDVALIDITY)")];
@@ -413,7 +442,7 @@ impl Account<'_> {
         let validity = self.validity(dir)?;
         let next = self.announce(pending, Some((spot(dir, validity, uid), marks)), target)?;
         self.change(dir)?;
-        let wire = self.folders[&target.dir].name.wire.clone();
+        let wire = self.folder(&target.dir)?.name.wire.clone();
         let command = if self.can.moves { "MOVE" } else { "COPY" };
         let text = format!("UID {command} {uid} ");
         let mut copied = None;
@@ -431,10 +460,10 @@ impl Account<'_> {
         if let Some(Told::CopyUid { validity, to, .. }) = done.note {
             copied = Some((validity, to));
         }
-        let there = copied.and_then(|(validity, to)| Some((validity, to.numbers().next()?)));
-        let there = match there {
-            Some(there) => Some(there),
-            None => self.like(pending, &target.dir, next)?.map(|uid| (next.validity, uid)),
+        let said = copied.and_then(|(validity, to)| Some((validity, to.numbers().next()?)));
+        let there = match self.is_placed(&target.dir, next, said)? {
+            Some(uid) => Some(uid),
+            None => self.like(pending, &target.dir, next)?,
         };
         if !self.can.moves {
             if there.is_none() {
@@ -445,27 +474,23 @@ impl Account<'_> {
             self.remove(dir, uid)?;
         }
         self.look_again(&target.dir);
-        let (validity, uid) = there.ok_or_else(|| {
+        let uid = there.ok_or_else(|| {
             this(
                 Code::E_CALL_FAILED,
                 "the message was not found where it was moved to; it is looked for again",
             )
         })?;
-        Ok(spot(&target.dir, validity, uid))
+        Ok(spot(&target.dir, next.validity, uid))
     }
 
     /// Puts a message that the store has into a folder.
     fn append(&mut self, pending: &Pending, target: &Target) -> Result<(Spot, Marks), Failure> {
-        let mut bytes = Vec::new();
-        match self.book.open_message(pending.record) {
-            Ok(message) => {
-                let read = with_line_ends(message, &mut bytes);
-                read.map_err(|error| this(Code::E_CALL_FAILED, error.to_string()))?;
-            }
-            Err(error) => return Err(Failure::This(error)),
+        if self.unplaced.borrow().contains(&pending.record) {
+            return Err(this(Code::E_CALL_FAILED, UNPLACED));
         }
+        let bytes = self.own_bytes(pending)?;
         let next = self.announce(pending, None, target)?;
-        let wire = self.folders[&target.dir].name.wire.clone();
+        let Name { wire, parts: shown } = self.folder(&target.dir)?.name.clone();
         let marks = target.marks;
         let text = format!(
             " ({}) \"{}\" {{{}}}",
@@ -482,76 +507,215 @@ impl Account<'_> {
             self.talk.send(b"\r\n")?;
             self.talk.finish(&tag, |_| Ok(()))?
         };
-        let done = self.said(
-            done,
-            &format!("to put a message into {}", self.folders[&target.dir].name.shown()),
-        )?;
-        let there = match &done.note {
+        let done = self.said(done, &format!("to put a message into {}", shown.join("/")))?;
+        let said = match &done.note {
             Some(Told::AppendUid { validity, uids }) => {
                 uids.numbers().next().map(|uid| (*validity, uid))
             }
-            _ => self.like(pending, &target.dir, next)?.map(|uid| (next.validity, uid)),
+            _ => None,
+        };
+        // The server has it. It is not put there again, wherever it is.
+        self.unplaced.borrow_mut().insert(pending.record);
+        let there = match self.is_placed(&target.dir, next, said)? {
+            Some(uid) => Some(uid),
+            None => self.like(pending, &target.dir, next)?,
         };
         self.look_again(&target.dir);
-        let (validity, uid) = there.ok_or_else(|| {
-            this(
-                Code::E_CALL_FAILED,
-                "the server does not say where it has put the message; it is looked for again",
-            )
-        })?;
-        Ok((spot(&target.dir, validity, uid), marks))
+        let uid = there.ok_or_else(|| this(Code::E_CALL_FAILED, UNPLACED))?;
+        self.unplaced.borrow_mut().remove(&pending.record);
+        Ok((spot(&target.dir, next.validity, uid), marks))
     }
 
-    /// Renames and removes the folders that have another name in the store, or were removed there. The first error.
-    fn change_folders(&mut self) -> Result<Option<ProviderError>, Halt> {
+    /// Renames or removes folders that have another name in the store, or were removed there. One that the server refuses for now stays
+    /// pending. The first error.
+    fn change_folders(
+        &mut self,
+        changed: Vec<ChangedFolder>,
+    ) -> Result<Option<ProviderError>, Halt> {
         let mut failed = None;
-        let changed = self.book.changed_folders()?;
         let some = !changed.is_empty();
         for ChangedFolder { dir, wanted } in changed {
             self.go_on()?;
-            let name = wanted.as_ref().map(|path| path.last().cloned().unwrap_or_default());
-            let Some(folder) = self.folders.get(&dir) else {
-                self.book.say(MirrorChange::FolderKept { dir, name })?;
-                continue;
-            };
-            let before = folder.name.clone();
-            let change = if let Some(own) = &name {
-                let parent = before.parent().and_then(|dir| Some(&self.folders.get(&dir)?.name));
-                let to = Name::inside(parent, own, self.delimiter);
-                let parts = [
-                    Part::Text("RENAME "),
-                    Part::Value(&before.wire),
-                    Part::Text(" "),
-                    Part::Value(&to.wire),
-                ];
-                let done = self.talk.command(&parts, |_| Ok(()))?;
-                let what = format!("to rename the folder {}", before.shown());
-                done.expect(self.talk.place(), &what).map(|_| MirrorChange::FolderMoved {
-                    from: dir.clone(),
-                    to: to.dir(),
-                    name: own.clone(),
-                })
+            let name = wanted.map(|mut path| path.pop().unwrap_or_default());
+            let change = if self.folders.contains_key(&dir) {
+                match &name {
+                    Some(own) => self.rename_folder(&dir, own)?,
+                    None => self.remove_folder(&dir)?,
+                }
             } else {
-                self.selected = None;
-                let parts = [Part::Text("DELETE "), Part::Value(&before.wire)];
-                let done = self.talk.command(&parts, |_| Ok(()))?;
-                let what = format!("to remove the folder {}", before.shown());
-                done.expect(self.talk.place(), &what)
-                    .map(|_| MirrorChange::FolderGone { dir: dir.clone() })
+                Ok(())
             };
-            let change = change.unwrap_or_else(|error| {
-                tracing::warn!(server = self.talk.place(), folder = before.shown(), %error, "a folder stays as it is at the server");
-                failed.get_or_insert(error);
-                MirrorChange::FolderKept { dir, name }
-            });
+            let change = match (change, &name) {
+                (Ok(()), Some(own)) if self.folders.contains_key(&dir) => {
+                    let to = self.name_beside(&dir, own)?.dir();
+                    MirrorChange::FolderMoved { from: dir, to, name: own.clone() }
+                }
+                (Ok(()), None) if self.folders.remove(&dir).is_some() => {
+                    MirrorChange::FolderGone { dir }
+                }
+                (Ok(()), _) => MirrorChange::FolderKept { dir, name },
+                (Err(Refusal { error, is_final }), _) => {
+                    tracing::warn!(server = self.talk.place(), folder = dir, %error, "a folder stays as it is at the server");
+                    failed.get_or_insert(error);
+                    if !is_final {
+                        continue;
+                    }
+                    MirrorChange::FolderKept { dir, name }
+                }
+            };
             self.book.say_all(vec![change])?;
             self.book.write()?;
         }
         if some {
             self.selected = None;
+            // A folder that stays is one of the store's again.
+            self.told.clear();
             self.survey(false)?;
         }
         Ok(failed)
+    }
+
+    /// A folder that is to get a name which another folder has at the server by now keeps its own. It was not renamed by a try that was cut
+    /// off: it is still there.
+    pub(super) fn keep_taken_names(&mut self) -> Result<(), Halt> {
+        for ChangedFolder { dir, wanted } in self.book.changed_folders()? {
+            let Some(own) = wanted.and_then(|mut path| path.pop()) else { continue };
+            if !self.folders.contains_key(&dir) {
+                continue;
+            }
+            let to = self.name_beside(&dir, &own)?.dir();
+            if to != dir && self.folders.contains_key(&to) {
+                tracing::warn!(
+                    server = self.talk.place(),
+                    folder = dir,
+                    name = own,
+                    "a folder keeps its name: another one has it at the server"
+                );
+                self.book.say(MirrorChange::FolderKept { dir, name: Some(own) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of a folder beside another one.
+    fn name_beside(&self, dir: &str, own: &str) -> Result<Name, Halt> {
+        let parent = self.folder(dir)?.name.parent();
+        let parent = parent.and_then(|dir| Some(&self.folders.get(&dir)?.name));
+        Ok(Name::inside(parent, own, self.delimiter))
+    }
+
+    fn rename_folder(&mut self, dir: &str, own: &str) -> Result<Result<(), Refusal>, Halt> {
+        let (before, to) = (self.folder(dir)?.name.clone(), self.name_beside(dir, own)?);
+        if to.wire == before.wire {
+            return Ok(Ok(()));
+        }
+        self.selected = None;
+        let parts = [
+            Part::Text("RENAME "),
+            Part::Value(&before.wire),
+            Part::Text(" "),
+            Part::Value(&to.wire),
+        ];
+        let done = self.talk.command(&parts, |_| Ok(()))?;
+        Ok(self.carried_out(done, &format!("to rename the folder {}", before.shown())))
+    }
+
+    /// Removes a folder that has nothing. Whatever has come into it in the meantime brings it back.
+    fn remove_folder(&mut self, dir: &str) -> Result<Result<(), Refusal>, Halt> {
+        let folder = self.folder(dir)?;
+        let (name, has_messages) = (folder.name.clone(), folder.has_messages);
+        let kept = |what: &str| {
+            let text = format!("the folder {} has {what} at the server; it stays", name.shown());
+            Ok(Err(Refusal {
+                error: ProviderError::new(Code::E_CALL_FAILED, text),
+                is_final: true,
+            }))
+        };
+        if self.folders.values().any(|inner| inner.name.parent().as_deref() == Some(dir)) {
+            return kept("folders");
+        }
+        self.selected = None;
+        let what = format!("to remove the folder {}", name.shown());
+        if has_messages {
+            let mut messages = None;
+            let parts = [Part::Text("STATUS "), Part::Value(&name.wire), Part::Text(" (MESSAGES)")];
+            let done = self.talk.command(&parts, |response| {
+                if let Response::Data(Data::Status(status)) = response {
+                    messages = status.messages;
+                }
+                Ok(())
+            })?;
+            if let Err(refused) = self.carried_out(done, &what) {
+                return Ok(Err(refused));
+            }
+            if messages != Some(0) && !self.has_only_marked(dir)? {
+                self.look_again(dir);
+                return kept("messages");
+            }
+        }
+        let done =
+            self.talk.command(&[Part::Text("DELETE "), Part::Value(&name.wire)], |_| Ok(()))?;
+        Ok(self.carried_out(done, &what))
+    }
+
+    /// Whether a folder has only what was removed here or elsewhere, which without a command for that keeps its mark and is not shown.
+    fn has_only_marked(&mut self, dir: &str) -> Result<bool, Halt> {
+        if self.can.uidplus {
+            return Ok(false);
+        }
+        self.select(dir, Access::Look, None, |_| {})?;
+        let shown = self.search("UNDELETED")?;
+        self.selected = None;
+        // A folder that was open to be looked at loses nothing by that.
+        self.talk.run("CLOSE")?.expect(self.talk.place(), "to close a folder")?;
+        Ok(shown.is_empty())
+    }
+
+    /// Whether the server has changed a folder.
+    fn carried_out(&self, done: Done, what: &str) -> Result<(), Refusal> {
+        let is_final =
+            matches!(&done.note, Some(Told::Other(name)) if FINAL.contains(&name.as_str()));
+        let done = done.expect(self.talk.place(), what);
+        done.map(|_| ()).map_err(|error| Refusal { error, is_final })
+    }
+}
+
+/// What the server says why a folder stays as it is.
+struct Refusal {
+    error: ProviderError,
+    /// Whether it will stay so, however often it is tried.
+    is_final: bool,
+}
+
+/// What tells a message from others in its folder.
+enum Likeness {
+    Trace(u128),
+    Id(Vec<u8>),
+    /// Of a message without an identity of its own.
+    Shape {
+        size: u64,
+        subject: String,
+    },
+}
+
+impl Likeness {
+    fn of(bytes: &[u8]) -> Self {
+        let head = &bytes[..bytes.len().min(crate::headers::MAX_HEAD)];
+        match message_id(head) {
+            Some(id) => Self::Id(id),
+            None => Self::Shape { size: bytes.len() as u64, subject: Head::of(head).subject() },
+        }
+    }
+
+    fn is_that_of(&self, described: &Described) -> bool {
+        match self {
+            Self::Trace(trace) => described.facts.trace == Some(*trace),
+            Self::Id(id) => described.id.as_ref() == Some(id),
+            Self::Shape { size, subject } => {
+                let facts = &described.facts;
+                described.id.is_none() && facts.size == *size && facts.subject == *subject
+            }
+        }
     }
 }
 

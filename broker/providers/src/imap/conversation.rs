@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use sundown_core::provider::ProviderError;
@@ -17,6 +17,15 @@ use crate::network::wire::{Stream, Wire};
 
 /// How much is read at once.
 const READ: usize = 64 << 10;
+
+/// How many words of no use a server may say during one command.
+const MOST_WORDS: u32 = 10_000;
+
+/// How many bytes it may say: the flags of a million messages have a quarter of that.
+const MOST_OF_COMMAND: u64 = 256 << 20;
+
+/// How often a server may ask for more in one logon.
+const MOST_CHALLENGES: u32 = 20;
 
 /// What a server can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub(super) struct Done {
     pub(super) note: Option<Told>,
     /// The server's words.
     pub(super) words: String,
+    /// Whether everything that was said was understood.
+    pub(super) clear: bool,
 }
 
 /// What the end of a command says, of what is used here.
@@ -103,6 +114,14 @@ pub(super) struct Conversation {
     tags: u32,
     pub(super) offer: Offer,
     buffer: Box<[u8]>,
+    /// How many bytes have come.
+    read: u64,
+    /// How many responses could not be read.
+    garbled: u64,
+    /// How often the server has asked for more in a logon.
+    challenges: u32,
+    /// When everything must be said, while it is not known who we are.
+    until: Option<Instant>,
     /// When the connection is lost.
     #[cfg(test)]
     pub(super) cut: Option<(u32, Cut)>,
@@ -149,14 +168,13 @@ impl Conversation {
             tags: 0,
             offer,
             buffer,
+            read: 0,
+            garbled: 0,
+            challenges: 0,
+            until: None,
             #[cfg(test)]
             cut: None,
         }
-    }
-
-    /// Another handle of the socket, by which another thread ends the conversation.
-    pub(super) fn socket(&mut self) -> io::Result<OwnedFd> {
-        self.stream.wire().another()
     }
 
     pub(super) fn place(&self) -> &str {
@@ -201,6 +219,11 @@ impl Conversation {
             self.run("CAPABILITY")?;
         }
         Ok(())
+    }
+
+    /// Until that moment everything must be said; without one each answer has its own time.
+    pub(super) fn set_until(&mut self, until: Option<Instant>) {
+        self.until = until;
     }
 
     /// What the server can do may be something else from now on.
@@ -258,27 +281,35 @@ impl Conversation {
         Ok(tag)
     }
 
-    /// Waits until a command is through.
+    /// Waits until a command is through. A server that says much more than any command has to say ends the connection.
     pub(super) fn finish(
         &mut self,
         tag: &str,
         mut see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
     ) -> std::result::Result<Done, Halt> {
+        let (mut words, bytes, garbled) = (0, self.read, self.garbled);
         loop {
             let (mut done, mut seen) = (None, Ok(()));
             let mut bye = None;
             self.next(|response| match response {
                 Response::Done { tag: of, end, said } if *of == tag.as_bytes() => {
-                    done = Some(Done { end: *end, note: told(said), words: text(said.words) });
+                    done = Some(done_of(*end, said));
                 }
                 Response::Words { about: About::Bye, said } => bye = Some(text(said.words)),
-                response => seen = see(response),
+                response => {
+                    words += u32::from(!matches!(response, Response::Data(_)));
+                    seen = see(response);
+                }
             })?;
             seen?;
             match (done, bye) {
-                (Some(done), _) => return Ok(done),
+                (Some(done), _) => return Ok(Done { clear: garbled == self.garbled, ..done }),
                 (None, Some(words)) => return Err(self.said_bye(&words).into()),
                 (None, None) => {}
+            }
+            if words > MOST_WORDS || self.read - bytes > MOST_OF_COMMAND {
+                let words = format!("{} goes on and on in answer to one command", self.place);
+                return Err(Trouble { kind: Kind::Nonsense, words }.into_error().into());
             }
         }
     }
@@ -298,8 +329,7 @@ impl Conversation {
             self.next(|response| match response {
                 Response::GoOn(_) => goes = Some(None),
                 Response::Done { end, said, .. } => {
-                    goes =
-                        Some(Some(Done { end: *end, note: told(said), words: text(said.words) }));
+                    goes = Some(Some(done_of(*end, said)));
                 }
                 response => see(response),
             })?;
@@ -311,6 +341,11 @@ impl Conversation {
 
     /// What the server asks for in the middle of a logon, or what the logon came to.
     pub(super) fn challenge(&mut self, tag: &str) -> Result<std::result::Result<String, Done>> {
+        self.challenges += 1;
+        if self.challenges > MOST_CHALLENGES {
+            let words = format!("{} asks on and on in a logon", self.place);
+            return Err(Trouble { kind: Kind::Nonsense, words }.into_error());
+        }
         loop {
             let mut asked = None;
             self.next(|response| match response {
@@ -318,8 +353,7 @@ impl Conversation {
                     asked = Some(Ok(String::from_utf8_lossy(words).into_owned()));
                 }
                 Response::Done { tag: of, end, said } if *of == tag.as_bytes() => {
-                    let (note, words) = (told(said), text(said.words));
-                    asked = Some(Err(Done { end: *end, note, words }));
+                    asked = Some(Err(done_of(*end, said)));
                 }
                 _ => {}
             })?;
@@ -346,7 +380,11 @@ impl Conversation {
     fn next(&mut self, mut see: impl FnMut(&Response<'_>)) -> Result<()> {
         #[cfg(test)]
         self.is_cut(Cut::Answer)?;
-        self.stream.wire().set_deadline(Instant::now() + self.timeout);
+        let until = Instant::now() + self.timeout;
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            return Err(self.trouble(&io::ErrorKind::TimedOut.into()));
+        }
+        self.stream.wire().set_deadline(self.until.map_or(until, |last| last.min(until)));
         while !self.read_one(&mut see)? {
             self.read()?;
         }
@@ -374,6 +412,7 @@ impl Conversation {
                 self.offer = offer;
             }
         } else {
+            self.garbled += 1;
             let begin = text(&bytes[..bytes.len().min(80)]);
             tracing::debug!(server = place, response = begin, "it is not understood");
         }
@@ -390,6 +429,7 @@ impl Conversation {
         match read {
             Ok(0) => Err(self.trouble(&io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
+                self.read += n as u64;
                 self.inbox.feed(&self.buffer[..n]);
                 Ok(())
             }
@@ -431,7 +471,7 @@ impl Conversation {
 
 fn failed(halt: Halt) -> ProviderError {
     match halt {
-        Halt::Failed(error) => error,
+        Halt::Failed(error) | Halt::Refused(error) => error,
         Halt::Told | Halt::Lost(_) => {
             ProviderError::new(Code::E_CANCEL, "the mailbox rests from now on")
         }
@@ -452,6 +492,10 @@ fn capabilities(note: Option<&Note<'_>>) -> Option<Offer> {
         Some(Note::Capability(words)) => Some(Offer::of(words)),
         _ => None,
     }
+}
+
+fn done_of(end: End, said: &Said<'_>) -> Done {
+    Done { end, note: told(said), words: text(said.words), clear: true }
 }
 
 fn told(said: &Said<'_>) -> Option<Told> {

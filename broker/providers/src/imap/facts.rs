@@ -68,26 +68,29 @@ impl Described {
         let bytes = head.bytes.as_deref().unwrap_or_default();
         let head = Head::of(bytes);
         let received = fetch.received.unwrap_or_default().max(0) as u64;
+        let size = fetch.size.unwrap_or_default();
         let facts = MessageFacts {
-            size: fetch.size.unwrap_or_default(),
+            size,
             // Servers have whole seconds; messages of one second are in the order of their numbers.
             received: received + u64::from(uid % 1000),
             date: head.date(),
             subject: head.subject(),
             from: head.from(),
             to: head.to(),
-            trace: Some(trace(fetch.email_id.as_deref(), received, bytes)),
+            trace: Some(trace(fetch.email_id.as_deref(), (received, size), bytes)),
         };
         Some(Self { uid, marks, facts, id: message_id(bytes) })
     }
 }
 
-/// What tells a message from others: the identity that the server gives to its contents, or else when it came and its head.
-fn trace(email_id: Option<&[u8]>, received: u64, head: &[u8]) -> u128 {
+/// What tells a message from others: the identity that the server gives to its contents, or else when it came and its head; and in any
+/// case its size, so that a server with one identity for everything does not make everything one message.
+fn trace(email_id: Option<&[u8]>, (received, size): (u64, u64), head: &[u8]) -> u128 {
     let head: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let size = size.to_be_bytes();
     match email_id {
-        Some(id) => XxHash3_128::oneshot(&[b"id\0", id].concat()),
-        None => XxHash3_128::oneshot(&[&received.to_be_bytes()[..], &head].concat()),
+        Some(id) => XxHash3_128::oneshot(&[b"id\0", &size[..], id].concat()),
+        None => XxHash3_128::oneshot(&[&received.to_be_bytes()[..], &size, &head].concat()),
     }
 }
 
@@ -134,6 +137,13 @@ mod tests {
         assert_eq!(moved.facts.trace, first.facts.trace);
         let twin = described(&said(9, "17-Jul-1996 02:44:26 +0000")).expect("a message");
         assert_ne!(twin.facts.trace, first.facts.trace);
+        // A server that gives one identity to everything.
+        let same = |size| {
+            let said = said(7, "17-Jul-1996 02:44:25 +0000").replace("SIZE 99", size);
+            described(&said).expect("a message").facts.trace
+        };
+        assert_ne!(same("SIZE 99 EMAILID (M1)"), same("SIZE 98 EMAILID (M1)"));
+        assert_eq!(same("SIZE 99 EMAILID (M1)"), same("SIZE 99 EMAILID (M1)"));
         assert_eq!(described("* 1 FETCH (UID 7 FLAGS ())"), None);
     }
 

@@ -51,29 +51,39 @@ impl Dialer {
         self.keeper.forget();
     }
 
-    /// Connects and logs on.
-    pub(super) fn dial(&self) -> Result<Conversation> {
+    /// Connects and logs on. The function gets another handle of the socket as soon as there is one, by which another thread can end it.
+    pub(super) fn dial(
+        &self,
+        connected: impl FnOnce(std::os::fd::OwnedFd),
+    ) -> Result<Conversation> {
         self.keeper.may_try()?;
         let (place, timeout) = (self.settings.place(), self.settings.timeout);
         let until = Instant::now() + self.settings.connect_timeout;
         let wire = self.settings.way.connect(&self.settings.host, self.settings.port, until)?;
         // Where the kernel has no such limit, a dead connection is noticed by its next answer.
         let _ = wire.end_if_unheard(UNHEARD);
+        if let Ok(socket) = wire.another() {
+            connected(socket);
+        }
+        let until = Instant::now() + timeout;
         let stream = match self.settings.security {
             Security::Tls => self.protect(wire)?,
             Security::StartTls | Security::Opportunistic | Security::None => Stream::Plain(wire),
         };
         let mut conversation = Conversation::new(stream, place, timeout);
+        conversation.set_until(Some(until));
         let mut is_known = conversation.greeting()?;
         conversation.learn()?;
         if self.settings.security == Security::StartTls {
             conversation = self.upgrade(conversation, is_known)?;
+            conversation.set_until(Some(until));
             is_known = false;
         }
         if !is_known {
             log_on(&mut conversation, &self.settings.login, &self.keeper)?;
         }
         conversation.learn()?;
+        conversation.set_until(None);
         Ok(conversation)
     }
 

@@ -3,15 +3,19 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use sundown_core::provider::{Cursor, MirrorChange, Spot};
+use sundown_core::provider::{Cursor, MirrorChange, ProviderError, Spot};
+use sundown_protocol::Code;
 use sundown_protocol::folder::Marks;
 
-use super::account::{Access, Account, Selected, set_of};
+use super::account::{Access, Account, Folder, Seen, Selected, most, set_of};
 use super::conversation::Part;
 use super::names::{self, spot};
 use super::take::{CHUNK, NEWEST};
-use super::{Data, Fetch, Response, Set, facts};
+use super::{Data, Fetch, Response, facts};
 use crate::mailbox::Halt;
+
+/// More changes than these are not kept of one answer.
+const MOST_CHANGES: usize = 1 << 20;
 
 /// With more changed flags than this a folder's rows are compared in one go.
 const FEW: usize = 64;
@@ -23,18 +27,23 @@ impl Account<'_> {
         // What people wait for is in the Inbox.
         dirs.sort_by_key(|dir| !self.folders[dir].name.is_inbox());
         for dir in &dirs {
-            if self.folders[dir].stale {
+            let folder = self.folder(dir)?;
+            let is_inbox = folder.name.is_inbox();
+            if folder.stale && !folder.rests() {
                 self.go_on()?;
-                self.look(dir)?;
-                if self.folders[dir].name.is_inbox() && self.is_first(dir)? {
-                    self.take_older(dir, NEWEST)?;
+                let looked = self.look(dir);
+                self.of_folder(dir, looked)?;
+                if is_inbox && self.is_first(dir)? && !self.folder(dir)?.is_closed {
+                    let taken = self.take_older(dir, NEWEST);
+                    self.of_folder(dir, taken)?;
                 }
             }
         }
         for dir in &dirs {
-            if self.folders[dir].has_new {
+            if self.folder(dir)?.has_new {
                 self.go_on()?;
-                self.take(dir)?;
+                let taken = self.take(dir);
+                self.of_folder(dir, taken)?;
             }
         }
         Ok(())
@@ -45,39 +54,32 @@ impl Account<'_> {
         let cursor = self.book.cursor(dir)?;
         let since = cursor.filter(|cursor| cursor.modseq > 0 && self.can.qresync);
         let (mut gone, mut flags) = (Vec::new(), Vec::new());
-        let opened = self.select(dir, Access::Look, since, |response| match response {
-            Response::Data(Data::Vanished { uids, .. }) => gone.push(uids.clone()),
-            Response::Data(Data::Fetch(fetch)) => flags.extend(flags_of(fetch)),
+        self.note(dir, Folder::is_looked_at);
+        let selected = self.select(dir, Access::Look, since, |response| match response {
+            // What is too much to be kept is found by comparing.
+            Response::Data(Data::Vanished { uids, .. }) if gone.len() < MOST_CHANGES => {
+                gone.extend_from_slice(uids.ranges());
+            }
+            Response::Data(Data::Fetch(fetch)) if flags.len() < MOST_CHANGES => {
+                flags.extend(flags_of(fetch));
+            }
             _ => {}
         })?;
-        let selected = match opened {
-            Ok(selected) => selected,
-            Err(error) => {
-                self.pass_over(dir, &error);
-                return Ok(());
-            }
-        };
-        let folder = self.folders.get_mut(dir).expect("it was listed");
-        folder.stale = false;
-        folder.has_new = false;
-        folder.exists = Some(selected.exists);
+        self.note(dir, |folder| {
+            (folder.stale, folder.has_new) = (false, false);
+            folder.seen = Some(Seen::of(&selected));
+        });
         if selected.validity == 0 {
             // Without a validity no number of a message means anything later.
-            tracing::warn!(
-                server = self.talk.place(),
-                folder = folder.name.shown(),
-                "the server gives no UIDVALIDITY; the folder is not shown"
-            );
-            return Ok(());
+            let text = "the server gives no UIDVALIDITY; the folder is not shown";
+            return Err(Halt::Refused(ProviderError::new(Code::E_CORRUPT_DATA, text)));
         }
         let Some(cursor) = cursor else { return self.begin_first(dir, &selected) };
         if cursor.validity != selected.validity {
             return self.numbered_anew(dir, &selected);
         }
         if since.is_some() && selected.modseq > 0 {
-            for uids in gone {
-                self.say_vanished(dir, cursor.validity, &uids)?;
-            }
+            self.say_vanished(dir, cursor.validity, gone)?;
             self.say_flags(dir, &selected, flags)?;
         } else if cursor.modseq > 0 && selected.modseq > 0 && self.can.condstore {
             if cursor.modseq != selected.modseq {
@@ -95,10 +97,9 @@ impl Account<'_> {
         self.book.write()?;
         let has_new = selected.next == 0 || selected.next > cursor.next;
         if has_new {
-            self.folders.get_mut(dir).expect("it was listed").has_new = true;
+            self.note(dir, |folder| folder.has_new = true);
             return Ok(());
         }
-        self.book.write()?;
         self.reconcile(dir, &selected, cursor)
     }
 
@@ -109,7 +110,7 @@ impl Account<'_> {
         } else {
             self.search("ALL")?.last().map_or(1, |last| last.saturating_add(1))
         };
-        let low = if selected.exists == 0 { 1 } else { next };
+        let low = next;
         let (validity, modseq, messages) = (selected.validity, selected.modseq, selected.exists);
         let cursor = Cursor { validity, next, low, modseq, messages };
         self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
@@ -163,13 +164,16 @@ impl Account<'_> {
         let since = since.map(|modseq| format!(" (CHANGEDSINCE {modseq})")).unwrap_or_default();
         let command = format!("UID FETCH {uids} (UID FLAGS){since}");
         let mut flags = Vec::new();
+        let most = most(self.selected.as_ref().map_or(0, |selected| selected.exists));
         let done = self.talk.command(&[Part::Text(&command)], |response| {
-            if let Response::Data(Data::Fetch(fetch)) = response {
+            if let Response::Data(Data::Fetch(fetch)) = response
+                && (flags.len() as u64) < most
+            {
                 flags.extend(flags_of(fetch));
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "the flags of messages")?;
+        self.sound(done, "the flags of messages")?;
         flags.sort_unstable_by_key(|(uid, _)| *uid);
         flags.dedup_by_key(|(uid, _)| *uid);
         Ok(flags)
@@ -206,10 +210,10 @@ impl Account<'_> {
         }
         // Marks that are missing there may be such as the folder does not keep, which is known once it was open to be changed.
         let are_missing = |(_, before, there): &(u32, Marks, Marks)| before.0 & !there.0 != 0;
-        if self.folders[dir].kept.is_none() && changed.iter().any(are_missing) {
-            let _ = self.open(dir, Access::Change)?;
+        if self.folder(dir)?.kept.is_none() && changed.iter().any(are_missing) {
+            self.open(dir, Access::Change)?;
         }
-        let kept = self.folders[dir].kept.unwrap_or(Marks(Marks::KNOWN)).0;
+        let kept = self.folder(dir)?.kept.unwrap_or(Marks(Marks::KNOWN)).0;
         for (uid, before, there) in changed {
             let marks = Marks((there.0 & kept) | (before.0 & !kept & Marks::KNOWN));
             if marks != before {
@@ -224,30 +228,31 @@ impl Account<'_> {
         &mut self,
         dir: &str,
         validity: u32,
-        uids: &Set,
+        mut ranges: Vec<(u32, u32)>,
     ) -> Result<(), Halt> {
-        for (first, last) in uids.ranges() {
-            let (mut after, end) =
-                (names::message(validity, first - 1), names::message(validity, *last));
-            loop {
-                let page = self.book.rows(dir, &after, crate::mailbox::PAGE)?;
-                let known: Vec<_> = page
-                    .rows
-                    .iter()
-                    .map(|(name, _)| name)
-                    .filter(|name| **name <= end)
-                    .cloned()
-                    .collect();
-                let (found, rows) = (known.len(), page.rows.len());
-                for name in known {
-                    after.clone_from(&name);
-                    let spot = Spot { dir: dir.to_owned(), name };
-                    self.book.say(MirrorChange::Vanished { spot })?;
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        ranges.sort_unstable();
+        let mut gone = Vec::new();
+        let mut next = 0;
+        // Rows and ranges are in one order.
+        self.book.each_row(dir, |_, name, _| {
+            if let Some((of, uid)) = names::number(name)
+                && of == validity
+            {
+                while ranges.get(next).is_some_and(|(_, last)| *last < uid) {
+                    next += 1;
                 }
-                if found < rows || !page.more {
-                    break;
+                if ranges.get(next).is_some_and(|(first, _)| *first <= uid) {
+                    gone.push(name.to_owned());
                 }
             }
+            Ok(())
+        })?;
+        for name in gone {
+            let spot = Spot { dir: dir.to_owned(), name };
+            self.book.say(MirrorChange::Vanished { spot })?;
         }
         Ok(())
     }
@@ -287,13 +292,21 @@ impl Account<'_> {
         before: Cursor,
     ) -> Result<(), Halt> {
         let (modseq, messages) = (selected.modseq, selected.exists);
-        let cursor = Cursor { modseq, messages, ..before };
-        if cursor != before || modseq == 0 {
-            if before.low <= 1 && self.book.rows_in(dir)? != u64::from(messages) {
-                self.compare_all(dir, selected, &cursor)?;
-            }
-            self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
+        let mut cursor = Cursor { modseq, messages, ..before };
+        if cursor == before && modseq > 0 {
+            return self.book.write();
         }
+        let wanted = u64::from(messages);
+        self.book.write()?;
+        if before.low <= 1 && self.book.rows_in(dir)? != wanted {
+            self.compare_all(dir, selected, &cursor)?;
+            self.book.write()?;
+            if self.book.rows_in(dir)? != wanted {
+                // It is compared again when it is looked at next, whatever it is then.
+                cursor.messages = u32::MAX;
+            }
+        }
+        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
         self.book.write()
     }
 
@@ -314,10 +327,16 @@ impl Account<'_> {
             Ok(())
         })?;
         unknown.retain(|uid| known.binary_search(&(selected.validity, *uid)).is_err());
+        // What is behind all that are known has come since.
+        let last = known.iter().map(|(_, uid)| *uid).max().unwrap_or(u32::MAX);
+        let is_inbox = self.folder(dir)?.name.is_inbox();
         for chunk in unknown.chunks(CHUNK) {
             self.go_on()?;
             let described = self.describe(&set_of(chunk))?;
-            self.say_found(dir, selected.validity, described, false)?;
+            let (new, old): (Vec<_>, Vec<_>) =
+                described.into_iter().partition(|described| described.uid > last);
+            self.say_found(dir, selected.validity, old, false)?;
+            self.say_found(dir, selected.validity, new, is_inbox)?;
         }
         Ok(())
     }

@@ -121,7 +121,12 @@ pub(super) fn is_only_a_name(list: &List<'_>) -> bool {
 }
 
 fn shown(part: &[u8]) -> String {
-    utf7::decode(part).unwrap_or_else(|| String::from_utf8_lossy(part).into_owned())
+    // Two names that say the same are to be two directories: only the usual ways to write a name are read.
+    let is_usual = |shown: &String| {
+        [utf7::encode_word(shown), utf7::encode(shown)].iter().any(|way| way.as_bytes() == part)
+    };
+    let shown = utf7::decode(part).filter(is_usual);
+    shown.unwrap_or_else(|| String::from_utf8_lossy(part).into_owned())
 }
 
 fn dir(parts: &[String]) -> String {
@@ -183,6 +188,10 @@ mod tests {
         assert!(listed("Inbox", None).is_inbox() && listed("INBOX", Some(b'.')).parent().is_none());
         assert_eq!(listed("tmp", Some(b'.')).dir(), "/tmp");
         assert_eq!(listed("&&&", Some(b'.')).parts, ["&&&"]);
+        // "abc" in base64, and a lone é in two pieces: another name than the usual one.
+        for odd in ["&AGEAYgBj-", "&AOk-&AOk-", "&AOk"] {
+            assert_eq!(listed(odd, Some(b'.')).parts, [odd]);
+        }
         let made = Name::inside(Some(&listed("A.b", Some(b'.'))), "c/d.e", Some(b'.'));
         assert_eq!((made.wire.as_slice(), made.dir().as_str()), (&b"A.b.c/d_e"[..], "/A.b.c/d_e"));
         assert_eq!(Name::inside(None, "é", None).wire, b"&AOk-");

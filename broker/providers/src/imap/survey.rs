@@ -31,8 +31,7 @@ impl Account<'_> {
         }
     }
 
-    /// Lists the folders, tells the store of them, and notes which of them may have changed. With `everything` those count, too, in which
-    /// changes cannot be seen from outside.
+    /// Lists the folders, tells the store of them, and notes which of them may have changed; with `everything`, all of them.
     pub(super) fn survey(&mut self, everything: bool) -> Result<(), Halt> {
         if self.selected.is_some() {
             // Some servers have old figures of the folder that is open.
@@ -58,14 +57,14 @@ impl Account<'_> {
                         list.delimiter,
                     ));
                 }
-                Response::Data(Data::Status(status)) => {
+                Response::Data(Data::Status(status)) if figures.len() < MOST_FOLDERS => {
                     figures.insert(status.name.to_ascii_lowercase(), Figures::of(status));
                 }
                 _ => {}
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "a list of the folders")?;
+        self.sound(done, "a list of the folders")?;
         self.delimiter = found.iter().find_map(|(.., delimiter)| *delimiter);
         let shows = |name: &Name| name.is_inbox() || self.settings.shows(&name.shown());
         let skips_all = self.can.gmail && self.settings.folders.is_empty();
@@ -94,26 +93,28 @@ impl Account<'_> {
             let dir = name.dir();
             let known = before.remove(&dir);
             let said = figures.get(&name.wire.to_ascii_lowercase()).copied();
-            let (mut stale, mut older, mut has_new, mut exists) =
-                (known.is_none(), None, false, None);
-            let kept = known.as_ref().and_then(|known| known.kept);
-            if let Some(known) = known {
-                stale = known.stale || known.figures != said || said.is_none();
-                (older, has_new, exists) = (known.older, known.has_new, known.exists);
-            }
-            stale |= everything && !self.can.condstore;
-            let figures = said;
-            let folder = Folder {
-                name,
-                role,
-                has_messages,
-                figures,
-                stale,
-                has_new,
-                exists,
-                is_closed: false,
-                kept,
-                older,
+            let folder = match known {
+                Some(known) => {
+                    let differs = known.figures != said
+                        || said.and_then(|said| said.messages)
+                            != known.seen.map(|seen| seen.exists);
+                    let stale = everything || known.stale || differs;
+                    let figures = said;
+                    Folder { name, role, has_messages, figures, stale, is_closed: false, ..known }
+                }
+                None => Folder {
+                    name,
+                    role,
+                    has_messages,
+                    figures: said,
+                    stale: true,
+                    has_new: false,
+                    seen: None,
+                    looked: None,
+                    is_closed: false,
+                    kept: None,
+                    older: None,
+                },
             };
             self.folders.insert(dir, folder);
         }
@@ -121,7 +122,7 @@ impl Account<'_> {
         if !self.can.list_status {
             self.ask_figures()?;
         }
-        self.pass_over_unchanged()
+        if everything { Ok(()) } else { self.pass_over_unchanged() }
     }
 
     /// Tells the store of the folders: of each behind the one that it is in.
@@ -150,6 +151,7 @@ impl Account<'_> {
             });
         }
         if self.told != changes {
+            self.keep_taken_names()?;
             for change in &changes {
                 self.book.say(change.clone())?;
             }
@@ -176,13 +178,14 @@ impl Account<'_> {
         let done = self.talk.command(&[Part::Text("LIST \"\" \"*\"")], |response| {
             if let Response::Data(Data::List(list)) = response {
                 let name = Name::of(list);
-                if name.is_inbox() || settings.shows(&name.shown()) {
+                let fits = list.name.len() <= LONGEST_NAME && listed.len() < MOST_FOLDERS;
+                if fits && (name.is_inbox() || settings.shows(&name.shown())) {
                     listed.insert(name.dir());
                 }
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "a list of the folders")?;
+        self.sound(done, "a list of the folders")?;
         Ok(listed)
     }
 
@@ -205,7 +208,7 @@ impl Account<'_> {
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
             self.go_on()?;
-            let wire = self.folders[&dir].name.wire.clone();
+            let wire = self.folder(&dir)?.name.wire.clone();
             let mut said = None;
             let text = format!(" {items}");
             let parts = [Part::Text("STATUS "), Part::Value(&wire), Part::Text(&text)];
@@ -215,9 +218,10 @@ impl Account<'_> {
                 }
                 Ok(())
             })?;
-            let folder = self.folders.get_mut(&dir).expect("it was listed just before");
-            folder.stale |= folder.figures != said || said.is_none();
-            folder.figures = said;
+            self.note(&dir, |folder| {
+                folder.stale |= folder.figures != said || said.is_none();
+                folder.figures = said;
+            });
         }
         Ok(())
     }
@@ -231,7 +235,7 @@ impl Account<'_> {
     pub(super) fn pass_over_unchanged(&mut self) -> Result<(), Halt> {
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
-            let folder = &self.folders[&dir];
+            let folder = self.folder(&dir)?;
             let Some(figures) = folder.figures.filter(|_| folder.stale) else { continue };
             let Some(cursor) = self.book.cursor(&dir)? else { continue };
             let same = figures.validity == Some(cursor.validity)
@@ -239,8 +243,8 @@ impl Account<'_> {
                 && cursor.modseq > 0
                 && figures.modseq == Some(cursor.modseq)
                 && figures.messages == Some(cursor.messages);
-            if same && let Some(folder) = self.folders.get_mut(&dir) {
-                folder.stale = false;
+            if same {
+                self.note(&dir, |folder| folder.stale = false);
             }
         }
         Ok(())

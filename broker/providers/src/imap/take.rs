@@ -24,16 +24,10 @@ impl Account<'_> {
     /// Takes the messages that are new in a folder.
     pub(super) fn take(&mut self, dir: &str) -> Result<(), Halt> {
         let Some(cursor) = self.book.cursor(dir)? else { return Ok(()) };
-        let selected = match self.open(dir, Access::Look)? {
-            Ok(selected) => selected,
-            Err(error) => {
-                self.pass_over(dir, &error);
-                return Ok(());
-            }
-        };
-        self.folders.get_mut(dir).expect("it was listed").has_new = false;
+        let selected = self.open(dir, Access::Look)?;
+        self.note(dir, |folder| folder.has_new = false);
         if selected.validity != cursor.validity {
-            self.folders.get_mut(dir).expect("it was listed").stale = true;
+            self.note(dir, |folder| folder.stale = true);
             return Ok(());
         }
         let few = selected.next.checked_sub(cursor.next).filter(|few| (*few as usize) <= CHUNK);
@@ -43,7 +37,7 @@ impl Account<'_> {
             let found = self.search(&format!("UID {}:*", cursor.next))?;
             found.into_iter().filter(|uid| *uid >= cursor.next).collect::<Vec<_>>()
         };
-        let is_news = self.folders[dir].name.is_inbox();
+        let is_news = self.folder(dir)?.name.is_inbox();
         let mut reached = cursor;
         for chunk in uids.chunks(CHUNK) {
             self.go_on()?;
@@ -55,7 +49,11 @@ impl Account<'_> {
             self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor: reached })?;
             self.book.write()?;
         }
-        reached.next = reached.next.max(selected.next);
+        // A number that the server names and that no message has is believed only where the rest is as it says.
+        self.book.write()?;
+        if reached.low > 1 || self.book.rows_in(dir)? == u64::from(selected.exists) {
+            reached.next = reached.next.max(selected.next);
+        }
         self.reconcile(dir, &selected, reached)
     }
 
@@ -69,18 +67,13 @@ impl Account<'_> {
         let Some(cursor) = self.book.cursor(dir)?.filter(|cursor| cursor.low > 1) else {
             return Ok(false);
         };
-        let selected = match self.open(dir, Access::Look)? {
-            Ok(selected) => selected,
-            Err(error) => {
-                self.pass_over(dir, &error);
-                return Ok(false);
-            }
-        };
+        let selected = self.open(dir, Access::Look)?;
         if selected.validity != cursor.validity {
-            self.folders.get_mut(dir).expect("it was listed").stale = true;
+            self.note(dir, |folder| folder.stale = true);
             return Ok(false);
         }
-        let mut older = match self.folders.get_mut(dir).expect("it was listed").older.take() {
+        let older = self.folders.get_mut(dir).and_then(|folder| folder.older.take());
+        let mut older = match older {
             Some(older) => older,
             None => self.search(&format!("UID 1:{}", cursor.low - 1))?,
         };
@@ -92,11 +85,16 @@ impl Account<'_> {
             described.sort_unstable_by_key(|described| std::cmp::Reverse(described.uid));
             self.say_found(dir, cursor.validity, described, false)?;
         }
-        let cursor = Cursor { low, ..cursor };
+        let more = low > 1;
+        // With the last of them it is compared whether these were all.
+        let messages = if more { cursor.messages } else { u32::MAX };
+        let cursor = Cursor { low, messages, ..cursor };
         self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
         self.book.write()?;
-        let more = low > 1;
-        self.folders.get_mut(dir).expect("it was listed").older = more.then_some(older);
+        self.note(dir, |folder| {
+            folder.older = more.then_some(older);
+            folder.stale |= !more;
+        });
         Ok(more)
     }
 
@@ -114,7 +112,10 @@ impl Account<'_> {
                 match Described::of(fetch) {
                     // A server may speak of messages that it was not asked for.
                     Some(described) if !uids.contains(described.uid) => {}
-                    Some(described) => found.push(described),
+                    Some(described) if (found.len() as u64) < 2 * uids.count() => {
+                        found.push(described);
+                    }
+                    Some(_) => {}
                     // Another client's flags may be told of in between.
                     None if fetch.sections.is_empty() => {}
                     None => unread += 1,
@@ -122,7 +123,7 @@ impl Account<'_> {
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "what messages there are")?;
+        done.expect(self.talk.place(), "what messages there are").map_err(Halt::Refused)?;
         if unread > 0 {
             tracing::warn!(
                 server = self.talk.place(),

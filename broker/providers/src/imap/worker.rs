@@ -1,5 +1,8 @@
 //! The thread of an account: it stays connected while somebody is there, and tries again later what fails.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,9 +55,12 @@ impl Work for Settings {
 }
 
 /// Tries, on the calling thread, whether the account can be used.
-pub(super) fn try_out(settings: Settings) -> Result<(), ProviderError> {
+pub(super) fn try_out(
+    settings: Settings,
+    connected: impl FnOnce(OwnedFd),
+) -> Result<(), ProviderError> {
     let dialer = Dialer::new(settings);
-    let mut talk = dialer.dial()?;
+    let mut talk = dialer.dial(connected)?;
     talk.run("LIST \"\" \"INBOX\"")?.expect(&dialer.settings.place(), "a list of the folders")?;
     Ok(())
 }
@@ -74,10 +80,13 @@ impl Worker {
                 Order::Watch(store, leave) => self.watch(store, &leave),
                 // It is carried out as soon as somebody is there again: a connection for this alone would keep who leaves.
                 Order::CarryOut(_, _, mut changed) => answer(&mut changed, &Ok(())),
-                Order::Look(mut looks) => {
+                Order::Look(leave, mut looks) => {
                     self.dialer.forget();
                     let settings = self.dialer.settings.clone();
-                    answer(&mut looks, &try_out(settings));
+                    let tried =
+                        try_out(settings, |socket| self.orders.connected(Some(socket), &leave));
+                    self.orders.connected(None, &leave);
+                    answer(&mut looks, &tried);
                 }
             }
         }
@@ -85,18 +94,18 @@ impl Worker {
 
     /// Stays connected until the account is to rest.
     fn watch(&mut self, store: u32, leave: &Leave) {
-        let mut held = Waiting::default();
+        let (mut held, unplaced) = (Waiting::default(), RefCell::default());
         let (mut retry, mut retry_logon) = (RETRY, RETRY_LOGON);
         while leave.go_on().is_ok() {
             let begun = Instant::now();
-            let halt = match self.attempt((store, leave), &mut held) {
+            let halt = match self.attempt((store, leave), &mut held, &unplaced) {
                 Ok(never) => match never {},
                 Err(halt) => halt,
             };
             self.orders.connected(None, leave);
             self.orders.wake_by(None);
             let error = match halt {
-                Halt::Failed(error) => error,
+                Halt::Failed(error) | Halt::Refused(error) => error,
                 Halt::Told | Halt::Lost(_) => break,
             };
             if leave.go_on().is_err() {
@@ -168,15 +177,15 @@ impl Worker {
         &mut self,
         (store, leave): (u32, &Leave),
         held: &mut Waiting,
+        unplaced: &RefCell<HashSet<u128>>,
     ) -> Result<std::convert::Infallible, Halt> {
         let waker = Waker::new().map_err(|error| failed(&error))?;
-        let mut talk = self.dialer.dial()?;
-        self.orders.connected(Some(talk.socket().map_err(|error| failed(&error))?), leave);
+        let talk = self.dialer.dial(|socket| self.orders.connected(Some(socket), leave))?;
         self.orders.wake_by(Some(waker.clone()));
         let name = self.dialer.settings.account();
         let book = Book::open(&self.support, store, &name, leave.clone())?;
         let settings = self.dialer.settings.clone();
-        let mut account = Account::begin(&settings, talk, book)?;
+        let mut account = Account::begin(&settings, talk, book, unplaced)?;
         let (mut surveyed, mut looked) = (None::<Instant>, None::<Instant>);
         let mut retry = None::<Instant>;
         let (mut passed, mut checked, mut reported) = (false, None, None);
@@ -249,5 +258,5 @@ pub(super) fn try_apart(settings: Settings, reply: Answered) {
     // Without a thread the reply says that the call failed.
     let _ = std::thread::Builder::new()
         .name("imap".into())
-        .spawn(move || reply.send(try_out(settings).map(|()| None)));
+        .spawn(move || reply.send(try_out(settings, drop).map(|()| None)));
 }

@@ -4,14 +4,19 @@
 //! ends when the last has left: what it writes into the store is told to all sessions of that store.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use sundown_core::provider::{MailboxReport, Mirror, ProviderError};
 use sundown_protocol::Code;
 
 use super::orders::{Answered, Orders};
 use crate::{MailboxSupport, Result, StoreReader};
+
+/// How long a mailbox that failed inside is left alone.
+const BEGINS_ANEW: Duration = Duration::from_secs(30);
 
 /// The desks of a broker for mailboxes with such settings.
 pub(crate) struct Desks<S>(Mutex<Vec<(S, u32, Weak<Desk>)>>);
@@ -136,7 +141,21 @@ impl Desk {
     fn begin<S: Work>(&self, settings: &S) -> Result<()> {
         let support: Arc<dyn MailboxSupport> = Arc::new(ByMembers(Arc::clone(&self.members)));
         let (settings, orders) = (settings.clone(), Arc::clone(&self.orders));
-        let work = move || settings.work(support, orders);
+        // A fault inside is not the end of the mailbox: it begins anew, and not at once.
+        let work = move || {
+            while catch_unwind(AssertUnwindSafe(|| {
+                settings.clone().work(Arc::clone(&support), Arc::clone(&orders));
+            }))
+            .is_err()
+            {
+                let text =
+                    "the mailbox failed inside and begins anew; please report what the log says";
+                let error = ProviderError::new(Code::E_CALL_FAILED, text);
+                tracing::error!(mailbox = S::THREAD, "{text}");
+                support.say(Err(error.clone()));
+                orders.begin_anew(BEGINS_ANEW, &error);
+            }
+        };
         let begun = thread::Builder::new().name(S::THREAD.into()).spawn(work);
         begun.map(drop).map_err(|error| {
             let text = format!("the mailbox's thread cannot be started ({error})");

@@ -13,6 +13,8 @@ pub(crate) enum Halt {
     Told,
     /// The directory of the mailbox is not at its path.
     Lost(Standing),
+    /// A server refuses what one folder or message needs, or says of it what cannot be. The others go on.
+    Refused(ProviderError),
     /// The store, the file system or the server fails.
     Failed(ProviderError),
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use sundown_core::provider::{ProviderError, Synced};
@@ -181,6 +181,24 @@ impl Orders {
         self.tell(&asked);
     }
 
+    /// Waits before the thread begins anew. Those who wait are told why.
+    pub(crate) fn begin_anew(&self, time: Duration, error: &ProviderError) {
+        let until = Instant::now() + time;
+        let mut asked = self.lock();
+        (asked.waker, asked.connection) = (None, None);
+        while !asked.end && Instant::now() < until {
+            let mut waiting = std::mem::take(&mut asked.waiting);
+            drop(asked);
+            waiting.answer(&Err(error.clone()));
+            asked = self.lock();
+            if asked.waiting.is_empty() && !asked.end {
+                let left = until.saturating_duration_since(Instant::now());
+                let woken = self.news.wait_timeout(asked, left);
+                asked = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
     /// Takes over those who wait for what the thread does next.
     pub(crate) fn take_waiting(&self, held: &mut Waiting) {
         held.take(&mut self.lock().waiting);
@@ -228,7 +246,7 @@ impl Orders {
                 return Some(Order::CarryOut(store, leave, changed));
             }
             if !asked.waiting.looks.is_empty() {
-                return Some(Order::Look(std::mem::take(&mut asked.waiting.looks)));
+                return Some(Order::Look(leave, std::mem::take(&mut asked.waiting.looks)));
             }
             asked = self.news.wait(asked).unwrap_or_else(PoisonError::into_inner);
         }
@@ -255,7 +273,7 @@ pub(crate) enum Order {
     /// While the mailbox rests.
     CarryOut(u32, Leave, Vec<Answered>),
     /// While the mailbox rests.
-    Look(Vec<Answered>),
+    Look(Leave, Vec<Answered>),
 }
 
 /// Says whether work is to go on. It ends when the number is another one than at the beginning.

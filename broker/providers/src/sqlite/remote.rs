@@ -285,7 +285,9 @@ pub(super) fn tally(
         }
     };
     Ok(ProviderAnswer::Tally(Tally {
-        pending: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND pending = 1")?,
+        pending: count("SELECT count(*) FROM spot WHERE mailbox = ?1 AND pending = 1")?
+            + count("SELECT count(*) FROM folder WHERE mailbox = ?1 AND renamed = 1")?
+            + count("SELECT count(*) FROM gone_dir WHERE mailbox = ?1")?,
         fetches: count("SELECT count(*) FROM remote WHERE mailbox = ?1 AND fetch = 1")?,
         messages,
     }))

@@ -223,8 +223,11 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Syncing { session, place, .. } = syncing;
-        if self.mailbox_from(session, place) == Some(place) {
-            self.mailbox_fares(session, place, result.as_ref().map(|_| &()), turn);
+        // That the mailbox works is for itself to say: one with changes that were refused looks at everything, too.
+        if let Err(error) = &result
+            && self.mailbox_from(session, place) == Some(place)
+        {
+            self.mailbox_fares(session, place, Err(error), turn);
         }
         match result {
             Ok(Synced { new, changed, removed, pending }) => {

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use proptest::prelude::*;
@@ -61,6 +62,7 @@ const WORDS: &[&str] = &[
 /// A server for a number of connections, which ends with its test.
 struct Liar {
     port: u16,
+    end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -68,28 +70,28 @@ impl Liar {
     fn start(choices: Vec<u8>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
         let thread = thread::spawn(move || {
             let mut choices = choices.into_iter();
             // The last connection is that of whoever ends the test.
             while let Ok((stream, _)) = listener.accept() {
-                if choices.len() == 0 {
+                if ended.load(Ordering::SeqCst) {
                     return;
                 }
                 serve(&stream, &mut choices);
                 let _ = stream.shutdown(Shutdown::Both);
             }
         });
-        Self { port, thread: Some(thread) }
+        Self { port, end, thread: Some(thread) }
     }
 }
 
 impl Drop for Liar {
     fn drop(&mut self) {
         let thread = self.thread.take().expect("it runs");
-        while !thread.is_finished() {
-            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-            thread::yield_now();
-        }
+        self.end.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
         thread.join().expect("it has served");
     }
 }
@@ -97,7 +99,7 @@ impl Drop for Liar {
 /// Lies until there is nothing left to choose.
 fn serve(stream: &TcpStream, choices: &mut impl Iterator<Item = u8>) {
     let mut lines = BufReader::new(stream).lines();
-    let mut say = |text: &str| (&mut &*stream).write_all(text.as_bytes()).is_ok();
+    let say = |text: &str| (&mut &*stream).write_all(text.as_bytes()).is_ok();
     if !say(
         "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN ENABLE QRESYNC CONDSTORE UIDPLUS MOVE ESEARCH IDLE] hi\r\n",
     ) {

@@ -27,12 +27,14 @@ const WAYS: [Stopped; 4] = [
     Stopped::Cut(Cut::Answer),
 ];
 
-const FOLDERS: [&str; 4] = ["INBOX", "Work", "Trash", "Made"];
+const FOLDERS: [&str; 5] = ["INBOX", "Work", "Trash", "Made", "Renamed"];
 
 /// Both sides change the account; what stays the same.
 fn change(world: &mut World) -> BTreeMap<&'static str, u128> {
     let mut other = world.other();
-    other.run("CREATE Work");
+    for folder in ["Work", "Old", "Empty"] {
+        other.run(&format!("CREATE {folder}"));
+    }
     for subject in ["moved here", "moved there", "gone", "removed", "flagged", "twin", "twin"] {
         other.put("INBOX", "", &text(subject));
     }
@@ -55,6 +57,9 @@ fn change(world: &mut World) -> BTreeMap<&'static str, u128> {
     let twin = world.record("twin");
     world.move_to(twin, work);
     world.save("appended", Folder::INBOX);
+    world.save("bare", Folder::INBOX);
+    world.write(StoreWrite::RenameFolder { folder: world.folder("Old"), name: "Renamed".into() });
+    world.write(StoreWrite::RemoveFolder { folder: world.folder("Empty") });
     world.write(StoreWrite::MakeFolder { parent: None, name: "Made".into() });
     let made = world.folder("Made");
     let copy = 7 << 100;
@@ -82,6 +87,10 @@ fn check(world: &World, records: &BTreeMap<&str, u128>, at: &str) {
     world.settle();
     assert_eq!(world.pending(), 0, "{at}");
     let mut other = world.other();
+    let listed = other.folders();
+    let has = |name: &str| listed.iter().any(|listed| listed == name);
+    assert!(has("Renamed") && !has("Old") && !has("Empty"), "{listed:?} {at}");
+    assert!(world.folders().iter().all(|row| row.name != "Old" && row.name != "Empty"), "{at}");
     let mut all = Vec::new();
     for name in FOLDERS {
         let folder = match name {
@@ -96,6 +105,7 @@ fn check(world: &World, records: &BTreeMap<&str, u128>, at: &str) {
     }
     let wanted = [
         "INBOX appended:",
+        "INBOX bare:",
         "INBOX flagged:read,answered,flagged",
         "INBOX new:flagged",
         "INBOX twin:",

@@ -141,8 +141,63 @@ fn folders_are_the_same_on_both_sides() {
         world.settle();
         world.write(StoreWrite::RemoveFolder { folder });
         world.settle();
-        assert!(!other.run("LIST \"\" *").iter().any(|listed| listed.contains("Else")));
+        assert!(!other.folders().contains(&"Else".to_owned()));
         assert_eq!(other.shown("Trash"), ["one:"]);
+    });
+}
+
+/// A folder that is removed here and has got something there comes back with it. What it had here is moved out of it first.
+#[test]
+fn a_folder_with_something_new_is_not_removed() {
+    each(|world, kind| {
+        let mut other = world.other();
+        for folder in ["Work", "Other", "Other/Inner"] {
+            other.run(&format!("CREATE {folder}"));
+        }
+        other.put("Work", "", &text("old"));
+        world.settle();
+        let folder = world.folder("Work");
+        world.move_to(world.record("old"), INBOX);
+        world.write(StoreWrite::RemoveFolder { folder });
+        other.put("Work", "", &text("new"));
+        let mut account = world.account().expect("it begins");
+        let failed = World::pass(&mut account).expect("it works");
+        drop(account);
+        assert!(failed.is_some_and(|text| text.contains("Work has messages")), "{kind:?}");
+        world.settle();
+        assert_eq!(world.shown(world.folder("Work")), ["new:"], "{kind:?}");
+        assert_eq!(world.shown(INBOX), ["old:"], "{kind:?}");
+        for name in ["Inner", "Other"] {
+            world.write(StoreWrite::RemoveFolder { folder: world.folder(name) });
+        }
+        world.settle();
+        assert!(!other.folders().iter().any(|name| name.starts_with("Other")));
+        assert_eq!(world.pending(), 0, "{kind:?}");
+    });
+}
+
+/// Another program makes a folder with the name that one gets here: both are as the server has them.
+#[test]
+fn a_folder_whose_name_is_taken_keeps_its_own() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.run("CREATE One");
+        other.put("One", "", &text("first"));
+        world.settle();
+        let folder = world.folder("One");
+        other.run("CREATE Two");
+        other.put("Two", "", &text("second"));
+        world.write(StoreWrite::RenameFolder { folder, name: "Two".into() });
+        world.settle();
+        world.settle();
+        assert_eq!(other.folders().len(), world.folders().len() - 2, "{kind:?}");
+        assert_eq!(world.shown(world.folder("One")), ["first:"], "{kind:?}");
+        assert_eq!(world.shown(world.folder("Two")), ["second:"], "{kind:?}");
+        assert_eq!(
+            (other.shown("One"), other.shown("Two")),
+            (vec!["first:".to_owned()], vec!["second:".to_owned()])
+        );
+        assert_eq!(world.pending(), 0, "{kind:?}");
     });
 }
 

@@ -1,5 +1,7 @@
 //! An account at a real server, a real store, and another program that uses the same account.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -29,6 +31,7 @@ pub(super) struct World {
     pub(super) broker: Arc<Broker>,
     told: Receiver<StoreChange>,
     pub(super) dialer: Dialer,
+    unplaced: RefCell<HashSet<u128>>,
     next: u128,
 }
 
@@ -60,6 +63,19 @@ impl Other {
         assert_eq!(done.end, End::Ok, "{}", done.words);
     }
 
+    /// The names of the folders.
+    pub(super) fn folders(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        let list = |response: &Response<'_>| {
+            if let Response::Data(super::super::Data::List(list)) = response {
+                names.push(String::from_utf8_lossy(&list.name).into_owned());
+            }
+            Ok(())
+        };
+        self.0.command(&[Part::Text("LIST \"\" *")], list).expect("it is answered");
+        names
+    }
+
     /// The subjects of the messages of a folder with their flags, in alphabetical order.
     pub(super) fn shown(&mut self, folder: &str) -> Vec<String> {
         let mut shown = Vec::new();
@@ -83,9 +99,14 @@ impl Other {
     }
 }
 
+/// A message, which has no `Message-ID` if it is bare.
 pub(super) fn text(subject: &str) -> String {
+    let id = match subject {
+        "bare" => String::new(),
+        _ => format!("Message-ID: <{subject}@example.org>\r\n"),
+    };
     format!(
-        "From: Eve <eve@example.org>\r\nTo: anna@example.org\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n\r\nbody of {subject}\r\n"
+        "From: Eve <eve@example.org>\r\nTo: anna@example.org\r\nSubject: {subject}\r\n{id}\r\nbody of {subject}\r\n"
     )
 }
 
@@ -125,7 +146,15 @@ impl World {
         let spec =
             ProviderSpec { path: home.path().join("store.db"), ..ProviderSpec::new("sqlite") };
         let (broker, told, _) = Broker::new(&spec);
-        Self { server: None, home, broker, told, dialer, next: 1 << 100 }
+        Self {
+            server: None,
+            home,
+            broker,
+            told,
+            dialer,
+            unplaced: RefCell::default(),
+            next: 1 << 100,
+        }
     }
 
     /// From now on the account is at another port: which one it was.
@@ -150,17 +179,17 @@ impl World {
 
     /// Another program logs on.
     pub(super) fn other(&self) -> Other {
-        let dialed = self.dialer.dial();
+        let dialed = self.dialer.dial(drop);
         Other(dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
     }
 
     /// A connection of the mailbox.
     pub(super) fn account(&self) -> std::result::Result<Account<'_>, Halt> {
-        let talk = self.dialer.dial()?;
+        let talk = self.dialer.dial(drop)?;
         let support: Arc<dyn MailboxSupport> = self.broker.clone();
         let leave = Leave::of(&Arc::new(AtomicU64::new(0)));
         let book = Book::open(&support, 1, &self.dialer.settings.account(), leave)?;
-        Account::begin(&self.dialer.settings, talk, book)
+        Account::begin(&self.dialer.settings, talk, book, &self.unplaced)
     }
 
     /// Everything that a mailbox does until it would wait.

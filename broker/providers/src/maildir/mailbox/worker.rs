@@ -67,7 +67,7 @@ impl Worker {
             match order {
                 Order::Watch(store, leave) => self.watch(store, &leave),
                 Order::CarryOut(store, leave, changed) => self.carry_out(store, &leave, changed),
-                Order::Look(mut looks) => answer(&mut looks, &self.try_out()),
+                Order::Look(_, mut looks) => answer(&mut looks, &self.try_out()),
             }
         }
     }
@@ -95,7 +95,9 @@ impl Worker {
             // It is to watch again, and does it then.
             Err(Halt::Told) => self.orders.put_back(Waiting { changed, ..Waiting::default() }),
             Ok(None) => answer(&mut changed, &Ok(())),
-            Ok(Some(error)) | Err(Halt::Failed(error)) => answer(&mut changed, &Err(error)),
+            Ok(Some(error)) | Err(Halt::Failed(error) | Halt::Refused(error)) => {
+                answer(&mut changed, &Err(error));
+            }
             Err(Halt::Lost(standing)) => {
                 answer(&mut changed, &Err(lost(&self.settings.path, standing)));
             }
@@ -149,7 +151,7 @@ impl Worker {
                     continue;
                 }
                 Halt::Lost(standing) => lost(&self.settings.path, standing),
-                Halt::Failed(error) => error,
+                Halt::Failed(error) | Halt::Refused(error) => error,
             };
             was_lost = false;
             self.orders.wake_by(None);
