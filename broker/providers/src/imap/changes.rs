@@ -57,6 +57,13 @@ fn this(code: Code, text: impl Into<String>) -> Failure {
     Failure::This(ProviderError::new(code, text))
 }
 
+/// What is to be done to folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Name,
+    Removal,
+}
+
 /// Where a message is to lie.
 struct Target {
     dir: String,
@@ -73,10 +80,7 @@ struct Next {
 impl Account<'_> {
     /// Carries out everything that is pending. A change that fails leaves the others alone, and stays pending: the first error.
     pub(super) fn carry_out(&mut self) -> Result<Option<ProviderError>, Halt> {
-        let changed = self.book.changed_folders()?;
-        let (renamed, removed): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|folder| folder.wanted.is_some());
-        let mut failed = self.change_folders(renamed)?;
+        let mut failed = self.change_folders(Wish::Name)?;
         let mut tried = HashSet::new();
         let mut after = 0;
         loop {
@@ -101,8 +105,8 @@ impl Account<'_> {
                 None => break,
             }
         }
-        // What a folder had is elsewhere now, and inner folders go first.
-        let kept = self.change_folders(removed.into_iter().rev().collect())?;
+        // What a folder had is elsewhere now.
+        let kept = self.change_folders(Wish::Removal)?;
         Ok(failed.or(kept))
     }
 
@@ -528,14 +532,42 @@ impl Account<'_> {
 
     /// Renames or removes folders that have another name in the store, or were removed there. One that the server refuses for now stays
     /// pending. The first error.
-    fn change_folders(
+    fn change_folders(&mut self, wish: Wish) -> Result<Option<ProviderError>, Halt> {
+        let mut failed = None;
+        loop {
+            let mut changed = self.book.changed_folders()?;
+            changed.retain(|folder| folder.wanted.is_some() == (wish == Wish::Name));
+            if wish == Wish::Removal {
+                // Inner folders come behind outer ones, and go first.
+                changed.reverse();
+            }
+            if changed.is_empty() {
+                return Ok(failed);
+            }
+            let is_rest = self.change_each(changed, &mut failed)?;
+            self.selected = None;
+            // A folder that stays is one of the store's again.
+            self.told.clear();
+            self.survey(false)?;
+            if !is_rest {
+                return Ok(failed);
+            }
+        }
+    }
+
+    /// Changes folders. Whether there are some in a folder that has another name now, and that therefore have one, too.
+    fn change_each(
         &mut self,
         changed: Vec<ChangedFolder>,
-    ) -> Result<Option<ProviderError>, Halt> {
-        let mut failed = None;
-        let some = !changed.is_empty();
+        failed: &mut Option<ProviderError>,
+    ) -> Result<bool, Halt> {
+        let (mut renamed, mut is_rest) = (Vec::<String>::new(), false);
         for ChangedFolder { dir, wanted } in changed {
             self.go_on()?;
+            if renamed.iter().any(|outer| dir.starts_with(outer.as_str())) {
+                is_rest = true;
+                continue;
+            }
             let name = wanted.map(|mut path| path.pop().unwrap_or_default());
             let change = if self.folders.contains_key(&dir) {
                 match &name {
@@ -548,6 +580,7 @@ impl Account<'_> {
             let change = match (change, &name) {
                 (Ok(()), Some(own)) if self.folders.contains_key(&dir) => {
                     let to = self.name_beside(&dir, own)?.dir();
+                    renamed.push(format!("{dir}."));
                     MirrorChange::FolderMoved { from: dir, to, name: own.clone() }
                 }
                 (Ok(()), None) if self.folders.remove(&dir).is_some() => {
@@ -566,13 +599,7 @@ impl Account<'_> {
             self.book.say_all(vec![change])?;
             self.book.write()?;
         }
-        if some {
-            self.selected = None;
-            // A folder that stays is one of the store's again.
-            self.told.clear();
-            self.survey(false)?;
-        }
-        Ok(failed)
+        Ok(is_rest)
     }
 
     /// A folder that is to get a name which another folder has at the server by now keeps its own. It was not renamed by a try that was cut

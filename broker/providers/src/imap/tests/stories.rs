@@ -167,11 +167,18 @@ fn a_folder_with_something_new_is_not_removed() {
         world.settle();
         assert_eq!(world.shown(world.folder("Work")), ["new:"], "{kind:?}");
         assert_eq!(world.shown(INBOX), ["old:"], "{kind:?}");
-        for name in ["Inner", "Other"] {
+        for (name, to) in [("Other", "Outer"), ("Inner", "Innermost")] {
+            let name = (world.folder(name), to.to_owned());
+            world.write(StoreWrite::RenameFolder { folder: name.0, name: name.1 });
+        }
+        world.settle();
+        assert!(other.folders().contains(&"Outer/Innermost".to_owned()), "{kind:?}");
+        assert_eq!(world.pending(), 0, "{kind:?}");
+        for name in ["Innermost", "Outer"] {
             world.write(StoreWrite::RemoveFolder { folder: world.folder(name) });
         }
         world.settle();
-        assert!(!other.folders().iter().any(|name| name.starts_with("Other")));
+        assert!(!other.folders().iter().any(|name| name.starts_with("Out")));
         assert_eq!(world.pending(), 0, "{kind:?}");
     });
 }
