@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use sundown_core::provider::{
-    ChangedFolder, Heading, MirrorChange, Pending, ProviderError, Spot, Wanted,
+    ChangedFolder, Heading, MessageFacts, MirrorChange, Pending, ProviderError, Spot, Wanted,
 };
 use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
@@ -225,13 +225,6 @@ impl Account<'_> {
 
     /// A message behind a number that is like the pending one, and no row of the store.
     fn like(&mut self, pending: &Pending, dir: &str, next: Next) -> Result<Option<u32>, Failure> {
-        // The server may have put it in after the folder was opened.
-        self.select(dir, Access::Look, None, |_| {})?;
-        let uids = self.search(&format!("UID {}:*", next.uid))?;
-        let uids: Vec<_> = uids.into_iter().filter(|uid| *uid >= next.uid).collect();
-        if uids.is_empty() {
-            return Ok(None);
-        }
         let wanted = match pending.trace {
             Some(trace) => Likeness::Trace(trace),
             None => match self.own_bytes(pending) {
@@ -239,33 +232,48 @@ impl Account<'_> {
                 Err(_) => return Ok(None),
             },
         };
+        self.placed((dir, next), &wanted, None)
+    }
+
+    /// Where a message is that was put behind a number: a message that is like it, and no row of the store. What the server says of the
+    /// place is believed if the message there can be this one.
+    fn placed(
+        &mut self,
+        (dir, next): (&str, Next),
+        wanted: &Likeness,
+        said: Option<(u32, u32)>,
+    ) -> Result<Option<u32>, Failure> {
+        // The server may have put it in after the folder was opened.
+        if self.select(dir, Access::Look, None, |_| {})?.validity != next.validity {
+            return Ok(None);
+        }
+        let mut uids = self.search(&format!("UID {}:*", next.uid))?;
+        uids.retain(|uid| *uid >= next.uid);
+        if uids.is_empty() {
+            return Ok(None);
+        }
+        let said = said.filter(|(validity, _)| *validity == next.validity).map(|(_, uid)| uid);
         let mut described = self.describe(&set_of(&uids))?;
-        described.sort_unstable_by_key(|described| described.uid);
+        described.sort_unstable_by_key(|described| (Some(described.uid) != said, described.uid));
+        let (mut equal, mut close) = (None, None);
         for described in &described {
-            if wanted.is_that_of(described) && !self.is_known(dir, next.validity, described.uid)? {
-                return Ok(Some(described.uid));
+            if self.is_known(dir, next.validity, described.uid)? {
+                continue;
+            }
+            if equal.is_none() && wanted.is_that_of(described) {
+                equal = Some(described.uid);
+            }
+            if Some(described.uid) == said && wanted.is_close_to(described) {
+                close = Some(described.uid);
             }
         }
-        Ok(None)
+        Ok(equal.or(close))
     }
 
     /// Whether a message is a row of the store.
     fn is_known(&mut self, dir: &str, validity: u32, uid: u32) -> Result<bool, Failure> {
         let known = self.book.marks_of(dir, &names::message(validity, uid));
         Ok(known.map_err(Halt::from)?.is_some())
-    }
-
-    /// Where a server says that it has put a message, if it can be: in the folder as it was, behind what was there, and no other row.
-    fn is_placed(
-        &mut self,
-        dir: &str,
-        next: Next,
-        said: Option<(u32, u32)>,
-    ) -> Result<Option<u32>, Failure> {
-        let Some((validity, uid)) = said else { return Ok(None) };
-        let can_be = validity == next.validity && uid >= next.uid;
-        let is_new = can_be && !self.is_known(dir, validity, uid)?;
-        Ok(is_new.then_some(uid))
     }
 
     /// The bytes of a message that the store has, as they are at a server.
@@ -409,7 +417,9 @@ impl Account<'_> {
         let parts =
             [Part::Text("STATUS "), Part::Value(&wire), Part::Text(" (UIDNEXT UIDVALIDITY)")];
         let done = self.talk.command(&parts, |response| {
-            if let Response::Data(Data::Status(status)) = response {
+            if let Response::Data(Data::Status(status)) = response
+                && is_named(status, &wire)
+            {
                 found = status.uid_validity.zip(status.uid_next);
             }
             Ok(())
@@ -446,6 +456,11 @@ impl Account<'_> {
         let validity = self.validity(dir)?;
         let next = self.announce(pending, Some((spot(dir, validity, uid), marks)), target)?;
         self.change(dir)?;
+        let described = self.describe(&set_of(&[uid]))?.pop();
+        let wanted = described.map(|described| Likeness::Same(Box::new(described)));
+        let wanted = wanted.ok_or_else(|| {
+            this(Code::E_CALL_FAILED, "the server does not describe a message that is to be moved")
+        })?;
         let wire = self.folder(&target.dir)?.name.wire.clone();
         let command = if self.can.moves { "MOVE" } else { "COPY" };
         let text = format!("UID {command} {uid} ");
@@ -465,10 +480,7 @@ impl Account<'_> {
             copied = Some((validity, to));
         }
         let said = copied.and_then(|(validity, to)| Some((validity, to.numbers().next()?)));
-        let there = match self.is_placed(&target.dir, next, said)? {
-            Some(uid) => Some(uid),
-            None => self.like(pending, &target.dir, next)?,
-        };
+        let there = self.placed((&target.dir, next), &wanted, said)?;
         if !self.can.moves {
             if there.is_none() {
                 let text =
@@ -520,10 +532,7 @@ impl Account<'_> {
         };
         // The server has it. It is not put there again, wherever it is.
         self.unplaced.borrow_mut().insert(pending.record);
-        let there = match self.is_placed(&target.dir, next, said)? {
-            Some(uid) => Some(uid),
-            None => self.like(pending, &target.dir, next)?,
-        };
+        let there = self.placed((&target.dir, next), &Likeness::of(&bytes), said)?;
         self.look_again(&target.dir);
         let uid = there.ok_or_else(|| this(Code::E_CALL_FAILED, UNPLACED))?;
         self.unplaced.borrow_mut().remove(&pending.record);
@@ -590,7 +599,8 @@ impl Account<'_> {
                 (Err(Refusal { error, is_final }), _) => {
                     tracing::warn!(server = self.talk.place(), folder = dir, %error, "a folder stays as it is at the server");
                     failed.get_or_insert(error);
-                    if !is_final {
+                    // A folder that cannot be removed is there again, with what comes into it.
+                    if !is_final && name.is_some() {
                         continue;
                     }
                     MirrorChange::FolderKept { dir, name }
@@ -605,13 +615,15 @@ impl Account<'_> {
     /// A folder that is to get a name which another folder has at the server by now keeps its own. It was not renamed by a try that was cut
     /// off: it is still there.
     pub(super) fn keep_taken_names(&mut self) -> Result<(), Halt> {
-        for ChangedFolder { dir, wanted } in self.book.changed_folders()? {
+        let changed = self.book.changed_folders()?;
+        let gives_up: HashSet<_> = changed.iter().map(|folder| folder.dir.clone()).collect();
+        for ChangedFolder { dir, wanted } in changed {
             let Some(own) = wanted.and_then(|mut path| path.pop()) else { continue };
             if !self.folders.contains_key(&dir) {
                 continue;
             }
             let to = self.name_beside(&dir, &own)?.dir();
-            if to != dir && self.folders.contains_key(&to) {
+            if to != dir && self.folders.contains_key(&to) && !gives_up.contains(&to) {
                 tracing::warn!(
                     server = self.talk.place(),
                     folder = dir,
@@ -658,44 +670,57 @@ impl Account<'_> {
                 is_final: true,
             }))
         };
-        if self.folders.values().any(|inner| inner.name.parent().as_deref() == Some(dir)) {
-            return kept("folders");
-        }
-        self.selected = None;
         let what = format!("to remove the folder {}", name.shown());
-        if has_messages {
-            let mut messages = None;
-            let parts = [Part::Text("STATUS "), Part::Value(&name.wire), Part::Text(" (MESSAGES)")];
-            let done = self.talk.command(&parts, |response| {
-                if let Response::Data(Data::Status(status)) = response {
-                    messages = status.messages;
-                }
-                Ok(())
-            })?;
-            if let Err(refused) = self.carried_out(done, &what) {
-                return Ok(Err(refused));
-            }
-            if messages != Some(0) && !self.has_only_marked(dir)? {
-                self.look_again(dir);
-                return kept("messages");
-            }
+        match self.has_folders(&name)? {
+            Ok(false) => {}
+            Ok(true) => return kept("folders"),
+            Err(refused) => return Ok(Err(refused)),
+        }
+        if has_messages && !self.is_empty(dir)? {
+            self.look_again(dir);
+            return kept("messages");
         }
         let done =
             self.talk.command(&[Part::Text("DELETE "), Part::Value(&name.wire)], |_| Ok(()))?;
         Ok(self.carried_out(done, &what))
     }
 
-    /// Whether a folder has only what was removed here or elsewhere, which without a command for that keeps its mark and is not shown.
-    fn has_only_marked(&mut self, dir: &str) -> Result<bool, Halt> {
-        if self.can.uidplus {
-            return Ok(false);
+    /// Whether there are folders in a folder, also such as are not shown.
+    fn has_folders(&mut self, name: &Name) -> Result<Result<bool, Refusal>, Halt> {
+        let Some(delimiter) = self.delimiter else { return Ok(Ok(false)) };
+        let inner = [&name.wire[..], &[delimiter]].concat();
+        let pattern = [&inner[..], b"*"].concat();
+        let mut has = false;
+        let parts = [Part::Text("LIST \"\" "), Part::Value(&pattern)];
+        let done = self.talk.command(&parts, |response| {
+            has |= matches!(response, Response::Data(Data::List(list)) if list.name.starts_with(&inner));
+            Ok(())
+        })?;
+        self.sound_enough(&done)?;
+        Ok(self.carried_out(done, "a list of the folders in it").map(|()| has))
+    }
+
+    fn sound_enough(&self, done: &Done) -> Result<(), Halt> {
+        if done.clear {
+            return Ok(());
         }
-        self.select(dir, Access::Look, None, |_| {})?;
-        let shown = self.search("UNDELETED")?;
+        let text = format!("an answer of {} is not understood", self.talk.place());
+        Err(Halt::Refused(ProviderError::new(Code::E_CORRUPT_DATA, text)))
+    }
+
+    /// Whether a folder has nothing, but for what was moved out of it at a server that cannot remove it: that has a mark, and no row.
+    fn is_empty(&mut self, dir: &str) -> Result<bool, Halt> {
+        let exists = self.select(dir, Access::Look, None, |_| {})?.exists;
+        let is_unmarked =
+            !self.search(if self.can.uidplus { "ALL" } else { "UNDELETED" })?.is_empty();
+        let is_marked = exists > 0 && (self.can.uidplus || self.book.rows_in(dir)? > 0);
         self.selected = None;
         // A folder that was open to be looked at loses nothing by that.
-        self.talk.run("CLOSE")?.expect(self.talk.place(), "to close a folder")?;
-        Ok(shown.is_empty())
+        self.talk
+            .run("CLOSE")?
+            .expect(self.talk.place(), "to close a folder")
+            .map_err(Halt::Refused)?;
+        Ok(!is_unmarked && !is_marked)
     }
 
     /// Whether the server has changed a folder.
@@ -707,6 +732,12 @@ impl Account<'_> {
     }
 }
 
+/// Whether a server speaks of this folder.
+fn is_named(status: &super::Status<'_>, wire: &[u8]) -> bool {
+    *status.name == *wire
+        || status.name.eq_ignore_ascii_case(b"INBOX") && wire.eq_ignore_ascii_case(b"INBOX")
+}
+
 /// What the server says why a folder stays as it is.
 struct Refusal {
     error: ProviderError,
@@ -716,6 +747,8 @@ struct Refusal {
 
 /// What tells a message from others in its folder.
 enum Likeness {
+    /// As a message was described elsewhere.
+    Same(Box<Described>),
     Trace(u128),
     Id(Vec<u8>),
     /// Of a message without an identity of its own.
@@ -734,8 +767,25 @@ impl Likeness {
         }
     }
 
+    /// Whether a message can be this one, at a server that changes what it is given.
+    fn is_close_to(&self, described: &Described) -> bool {
+        let facts = &described.facts;
+        match self {
+            Self::Same(before) => {
+                let was = &before.facts;
+                let of = |facts: &MessageFacts| (facts.date, facts.from.clone(), facts.to.clone());
+                before.id == described.id && was.subject == facts.subject && of(was) == of(facts)
+            }
+            Self::Shape { subject, .. } => described.id.is_none() && facts.subject == *subject,
+            Self::Trace(_) | Self::Id(_) => self.is_that_of(described),
+        }
+    }
+
     fn is_that_of(&self, described: &Described) -> bool {
         match self {
+            Self::Same(before) => {
+                self.is_close_to(described) && before.facts.size == described.facts.size
+            }
             Self::Trace(trace) => described.facts.trace == Some(*trace),
             Self::Id(id) => described.id.as_ref() == Some(id),
             Self::Shape { size, subject } => {

@@ -204,10 +204,12 @@ impl Orders {
         held.take(&mut self.lock().waiting);
     }
 
-    /// Leaves those who wait to what the mailbox does next.
+    /// Leaves those who wait to what the mailbox does next. Nobody waits for a mailbox that rests, but for changes.
     pub(crate) fn put_back(&self, mut held: Waiting) {
         let mut asked = self.lock();
-        if !asked.end {
+        if !asked.end && asked.watch.is_none() {
+            asked.waiting.changed.append(&mut held.changed);
+        } else if !asked.end {
             return asked.waiting.take(&mut held);
         }
         drop(asked);

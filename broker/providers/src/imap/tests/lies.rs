@@ -55,6 +55,9 @@ const WORDS: &[&str] = &[
     "TAG BAD what\r\n",
     "TAG OK [COPYUID 7 1 4294967295] moved\r\n",
     "TAG OK [APPENDUID 8 0] put\r\n",
+    "TAG OK [COPYUID 7 1 9] moved\r\n",
+    "TAG OK [APPENDUID 7 9] put\r\n",
+    "* STATUS Other (MESSAGES 0 UIDNEXT 9 UIDVALIDITY 7)\r\n",
     "* BYE enough\r\n",
     "\u{1}\u{2}\u{3}(((((\r\n",
 ];

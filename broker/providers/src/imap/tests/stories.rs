@@ -183,6 +183,26 @@ fn a_folder_with_something_new_is_not_removed() {
     });
 }
 
+/// A folder in a removed one, which nobody has seen here, stays, and so does the one that it is in.
+#[test]
+fn a_folder_with_a_folder_is_not_removed() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.run("CREATE Work");
+        world.settle();
+        let mut account = world.account().expect("it begins");
+        World::pass(&mut account).expect("it works");
+        world.write(StoreWrite::RemoveFolder { folder: world.folder("Work") });
+        other.run("CREATE Work/Kid");
+        let failed = account.carry_out().expect("it works");
+        drop(account);
+        assert!(failed.is_some_and(|error| error.message.contains("Work has folders")), "{kind:?}");
+        world.settle();
+        assert!(other.folders().contains(&"Work".to_owned()), "{kind:?}");
+        assert_eq!(world.shown(world.folder("Kid")), [""; 0], "{kind:?}");
+    });
+}
+
 /// Another program makes a folder with the name that one gets here: both are as the server has them.
 #[test]
 fn a_folder_whose_name_is_taken_keeps_its_own() {
