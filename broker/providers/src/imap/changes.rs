@@ -579,9 +579,13 @@ impl Account<'_> {
             }
             let name = wanted.map(|mut path| path.pop().unwrap_or_default());
             let change = if self.folders.contains_key(&dir) {
-                match &name {
-                    Some(own) => self.rename_folder(&dir, own)?,
-                    None => self.remove_folder(&dir)?,
+                let done = match &name {
+                    Some(own) => self.rename_folder(&dir, own),
+                    None => self.remove_folder(&dir),
+                };
+                match done {
+                    Err(Halt::Refused(error)) => Err(Refusal { error, is_final: false }),
+                    done => done?,
                 }
             } else {
                 Ok(())
