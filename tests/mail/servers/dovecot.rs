@@ -111,7 +111,9 @@ impl Dovecot {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let log = path.join("log");
-        accepting(&mut child, port, || fs::read_to_string(&log).unwrap_or_default());
+        for port in imap.into_iter().chain([port]) {
+            accepting(&mut child, port, || fs::read_to_string(&log).unwrap_or_default());
+        }
         Self { child, port, imap, folder }
     }
 
