@@ -453,6 +453,9 @@ impl Account<'_> {
         target: &Target,
         marks: Marks,
     ) -> Result<Spot, Failure> {
+        if self.unplaced.borrow().contains(&pending.record) {
+            return Err(this(Code::E_CALL_FAILED, UNPLACED));
+        }
         let validity = self.validity(dir)?;
         let next = self.announce(pending, Some((spot(dir, validity, uid), marks)), target)?;
         self.change(dir)?;
@@ -483,9 +486,9 @@ impl Account<'_> {
         let there = self.placed((&target.dir, next), &wanted, said)?;
         if !self.can.moves {
             if there.is_none() {
-                let text =
-                    "the server does not say where it has put the message; it is looked for again";
-                return Err(this(Code::E_CALL_FAILED, text));
+                // The server has a copy. It is not made again, wherever it is.
+                self.unplaced.borrow_mut().insert(pending.record);
+                return Err(this(Code::E_CALL_FAILED, UNPLACED));
             }
             self.remove(dir, uid)?;
         }
@@ -620,6 +623,7 @@ impl Account<'_> {
     /// off: it is still there.
     pub(super) fn keep_taken_names(&mut self) -> Result<(), Halt> {
         let changed = self.book.changed_folders()?;
+        // Their names are free, or will be.
         let gives_up: HashSet<_> = changed.iter().map(|folder| folder.dir.clone()).collect();
         for ChangedFolder { dir, wanted } in changed {
             let Some(own) = wanted.and_then(|mut path| path.pop()) else { continue };
@@ -675,10 +679,8 @@ impl Account<'_> {
             }))
         };
         let what = format!("to remove the folder {}", name.shown());
-        match self.has_folders(&name)? {
-            Ok(false) => {}
-            Ok(true) => return kept("folders"),
-            Err(refused) => return Ok(Err(refused)),
+        if self.has_folders(&name)? {
+            return kept("folders");
         }
         if has_messages && !self.is_empty(dir)? {
             self.look_again(dir);
@@ -690,8 +692,8 @@ impl Account<'_> {
     }
 
     /// Whether there are folders in a folder, also such as are not shown.
-    fn has_folders(&mut self, name: &Name) -> Result<Result<bool, Refusal>, Halt> {
-        let Some(delimiter) = self.delimiter else { return Ok(Ok(false)) };
+    fn has_folders(&mut self, name: &Name) -> Result<bool, Halt> {
+        let Some(delimiter) = self.delimiter else { return Ok(false) };
         let inner = [&name.wire[..], &[delimiter]].concat();
         let pattern = [&inner[..], b"*"].concat();
         let mut has = false;
@@ -700,16 +702,8 @@ impl Account<'_> {
             has |= matches!(response, Response::Data(Data::List(list)) if list.name.starts_with(&inner));
             Ok(())
         })?;
-        self.sound_enough(&done)?;
-        Ok(self.carried_out(done, "a list of the folders in it").map(|()| has))
-    }
-
-    fn sound_enough(&self, done: &Done) -> Result<(), Halt> {
-        if done.clear {
-            return Ok(());
-        }
-        let text = format!("an answer of {} is not understood", self.talk.place());
-        Err(Halt::Refused(ProviderError::new(Code::E_CORRUPT_DATA, text)))
+        self.sound(done, "what folders are in a folder")?;
+        Ok(has)
     }
 
     /// Whether a folder has nothing, but for what was moved out of it at a server that cannot remove it: that has a mark, and no row.
