@@ -204,7 +204,7 @@ impl Orders {
         held.take(&mut self.lock().waiting);
     }
 
-    /// Leaves those who wait to what the mailbox does next. Nobody waits for a mailbox that rests, but for changes.
+    /// Leaves those who wait to what the mailbox does next. If it rests by now, looks and fetches are answered, and changes stay.
     pub(crate) fn put_back(&self, mut held: Waiting) {
         let mut asked = self.lock();
         if !asked.end && asked.watch.is_none() {

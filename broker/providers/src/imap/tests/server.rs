@@ -3,10 +3,13 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 
 const DOVECOT: &str = "/usr/sbin/dovecot";
@@ -143,11 +146,15 @@ impl Dovecot {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let until = Instant::now() + Duration::from_secs(30);
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("it has a pid");
+        let process = pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped yet");
+        let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             let log = || fs::read_to_string(path.join("log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "{}", log());
+            let mut watched = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
+            let ended = poll(&mut watched, Some(&moment)).expect("it can be watched") > 0;
+            assert!(!ended, "{:?}: {}", child.try_wait(), log());
             assert!(Instant::now() < until, "{}", log());
-            std::thread::sleep(Duration::from_millis(5));
         }
         Self { child, port, folder }
     }
