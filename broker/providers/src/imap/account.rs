@@ -302,6 +302,25 @@ impl<'a> Account<'a> {
         Ok(selected)
     }
 
+    /// Closes the folder that is open. Nothing goes by that.
+    pub(super) fn close(&mut self) -> Result<(), Halt> {
+        let Some(selected) = self.selected.take() else { return Ok(()) };
+        let mut command = "CLOSE";
+        if self.talk.offer.has("UNSELECT") {
+            command = "UNSELECT";
+        } else if selected.access == Access::Change {
+            // Messages that have the mark to be removed would be, with CLOSE.
+            match self.select(&selected.dir, Access::Look, None, |_| {}) {
+                Ok(_) => self.selected = None,
+                // It is not open any more.
+                Err(Halt::Refused(_)) => return Ok(()),
+                Err(halt) => return Err(halt),
+            }
+        }
+        let done = self.talk.run(command)?.expect(self.talk.place(), "to close a folder");
+        done.map(drop).map_err(Halt::Refused)
+    }
+
     /// Fails unless a command was carried out, and everything that was said of it was understood: what is not understood is not nothing.
     pub(super) fn sound(&self, done: Done, what: &str) -> Result<Done, Halt> {
         let done = done.expect(self.talk.place(), what).map_err(Halt::Refused)?;

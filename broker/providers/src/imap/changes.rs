@@ -12,7 +12,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 use sundown_protocol::folder::{Marks, Role};
 
-use super::account::{Access, Account, set_of};
+use super::account::{Access, Account, Selected, set_of};
 use super::conversation::{Done, Part, Told};
 use super::facts::{self, Described, message_id};
 use super::names::{self, Name, spot};
@@ -330,8 +330,12 @@ impl Account<'_> {
                 continue;
             }
             let above = parent.as_ref().and_then(|dir| self.folders.get(dir));
-            let above = above.map(|folder| &folder.name).filter(|name| !name.is_inbox());
-            let name = Name::inside(above, &part.name, self.delimiter);
+            let above = above.map(|folder| folder.name.clone()).filter(|name| !name.is_inbox());
+            let above = match above {
+                Some(above) => Some(above),
+                None => self.top()?,
+            };
+            let name = Name::inside(above.as_ref(), &part.name, self.delimiter);
             let dir = name.dir();
             let is_new = !self.folders.contains_key(&dir);
             if is_new {
@@ -509,6 +513,11 @@ impl Account<'_> {
         }
         let bytes = self.own_bytes(pending)?;
         let next = self.announce(pending, None, target)?;
+        let looks = |open: &Selected| open.dir == target.dir && open.access == Access::Look;
+        if self.selected.as_ref().is_some_and(looks) {
+            // Courier puts nothing into a folder that is open to be looked at.
+            self.close()?;
+        }
         let Name { wire, parts: shown } = self.folder(&target.dir)?.name.clone();
         let marks = target.marks;
         let text = format!(
@@ -556,8 +565,9 @@ impl Account<'_> {
             if changed.is_empty() {
                 return Ok(failed);
             }
+            // Some servers leave a folder that is open as it is.
+            self.close()?;
             let is_rest = self.change_each(changed, &mut failed)?;
-            self.selected = None;
             // A folder that stays is one of the store's again.
             self.told.clear();
             self.survey(false)?;
@@ -644,6 +654,21 @@ impl Account<'_> {
         Ok(())
     }
 
+    /// The folder that new ones are in which are in no other: none, or mostly the Inbox where the server has all folders in it.
+    fn top(&mut self) -> Result<Option<Name>, Halt> {
+        let mut top = None;
+        if self.talk.offer.has("NAMESPACE") {
+            let done = self.talk.command(&[Part::Text("NAMESPACE")], |response| {
+                if let Response::Data(Data::Namespace(Some(own))) = response {
+                    top = Name::above(own);
+                }
+                Ok(())
+            })?;
+            self.sound(done, "where folders are")?;
+        }
+        Ok(top)
+    }
+
     /// The name of a folder beside another one.
     fn name_beside(&self, dir: &str, own: &str) -> Result<Name, Halt> {
         let parent = self.folder(dir)?.name.parent();
@@ -656,7 +681,6 @@ impl Account<'_> {
         if to.wire == before.wire {
             return Ok(Ok(()));
         }
-        self.selected = None;
         let parts = [
             Part::Text("RENAME "),
             Part::Value(&before.wire),
@@ -712,12 +736,7 @@ impl Account<'_> {
         let is_unmarked =
             !self.search(if self.can.uidplus { "ALL" } else { "UNDELETED" })?.is_empty();
         let is_marked = exists > 0 && (self.can.uidplus || self.book.rows_in(dir)? > 0);
-        self.selected = None;
-        // A folder that was open to be looked at loses nothing by that.
-        self.talk
-            .run("CLOSE")?
-            .expect(self.talk.place(), "to close a folder")
-            .map_err(Halt::Refused)?;
+        self.close()?;
         Ok(!is_unmarked && !is_marked)
     }
 

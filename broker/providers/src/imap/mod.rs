@@ -46,6 +46,8 @@ mod worker;
 
 pub use framing::{Broken, Inbox, MAX_RESPONSE};
 pub use mailbox::{Desks, ImapMailbox};
-pub use response::{About, Data, End, Esearch, Fetch, List, Note, Response, Said, Section, Status};
+pub use response::{
+    About, Data, End, Esearch, Fetch, List, Namespace, Note, Response, Said, Section, Status,
+};
 pub use set::Set;
 pub use tokens::{Garbled, Read};

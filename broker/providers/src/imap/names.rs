@@ -7,7 +7,7 @@
 use sundown_core::provider::Spot;
 use sundown_protocol::folder::{MAX_FOLDER_NAME, Role};
 
-use super::List;
+use super::{List, Namespace};
 use crate::mailbox::utf7;
 
 /// The name of the Inbox, in any case.
@@ -25,8 +25,17 @@ pub(super) struct Name {
 impl Name {
     /// The name of a listed folder.
     pub(super) fn of(list: &List<'_>) -> Self {
-        let wire = list.name.to_vec();
-        let mut parts: Vec<_> = match list.delimiter {
+        Self::divided(list.name.to_vec(), list.delimiter)
+    }
+
+    /// The folder that all of one's own are in: `INBOX` of the prefix `INBOX.`. None if there is none.
+    pub(super) fn above(own: &Namespace<'_>) -> Option<Self> {
+        let wire = own.prefix.strip_suffix(&[own.delimiter?])?;
+        (!wire.is_empty()).then(|| Self::divided(wire.to_vec(), own.delimiter))
+    }
+
+    fn divided(wire: Vec<u8>, delimiter: Option<u8>) -> Self {
+        let mut parts: Vec<_> = match delimiter {
             Some(delimiter) => wire.split(|byte| *byte == delimiter).map(shown).collect(),
             None => vec![shown(&wire)],
         };
@@ -195,6 +204,26 @@ mod tests {
         let made = Name::inside(Some(&listed("A.b", Some(b'.'))), "c/d.e", Some(b'.'));
         assert_eq!((made.wire.as_slice(), made.dir().as_str()), (&b"A.b.c/d_e"[..], "/A.b.c/d_e"));
         assert_eq!(Name::inside(None, "é", None).wire, b"&AOk-");
+    }
+
+    #[test]
+    fn folders_may_all_be_in_one() {
+        let above = |prefix: &'static str, delimiter| {
+            Name::above(&Namespace { prefix: prefix.as_bytes().into(), delimiter })
+        };
+        let inbox = above("INBOX.", Some(b'.')).expect("a folder");
+        assert!(inbox.is_inbox());
+        let made = Name::inside(Some(&inbox), "Work", Some(b'.'));
+        assert_eq!(
+            (made.wire.as_slice(), made.dir().as_str()),
+            (&b"INBOX.Work"[..], "/INBOX.Work")
+        );
+        assert_eq!(above("mail/own/", Some(b'/')).map(|name| name.dir()), Some("/mail.own".into()));
+        for none in
+            [above("", Some(b'/')), above("/", Some(b'/')), above("~", Some(b'/')), above("", None)]
+        {
+            assert_eq!(none, None);
+        }
     }
 
     #[test]

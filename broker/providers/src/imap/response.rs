@@ -136,6 +136,9 @@ pub enum Data<'a> {
     Fetch(Fetch<'a>),
     /// A folder.
     List(List<'a>),
+    /// Where the folders of one's own are (RFC 2342): what their names begin with, and what separates parts behind it. Nothing if the
+    /// server does not say.
+    Namespace(Option<Namespace<'a>>),
     /// Figures of a folder.
     Status(Status<'a>),
     /// The messages that were looked for.
@@ -194,6 +197,15 @@ pub struct List<'a> {
     pub delimiter: Option<u8>,
     /// Its name, in modified UTF-7 unless UTF-8 was asked for.
     pub name: Cow<'a, [u8]>,
+}
+
+/// Where folders are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace<'a> {
+    /// What their names begin with: often nothing, elsewhere `INBOX.`.
+    pub prefix: Cow<'a, [u8]>,
+    /// What separates the parts of their names.
+    pub delimiter: Option<u8>,
 }
 
 /// Figures of a folder.
@@ -355,6 +367,7 @@ fn data<'a>(name: &'a [u8], mut words: Words<'a>) -> Read<Data<'a>> {
             Data::Vanished { earlier, uids: Set::read(words.word()?)? }
         }
         b"LIST" => Data::List(list(words)?),
+        b"NAMESPACE" => Data::Namespace(namespace(words)?),
         b"STATUS" => Data::Status(status(words)?),
         b"SEARCH" => search(words)?,
         b"ESEARCH" => Data::Esearch(esearch(words)?),
@@ -418,14 +431,26 @@ fn section(item: &[u8]) -> Option<(&[u8], Option<u64>)> {
 }
 
 fn list(mut words: Words<'_>) -> Read<List<'_>> {
-    let attributes = words.list()?;
-    let delimiter = match words.text()?.as_deref() {
-        None => None,
-        Some([delimiter]) => Some(*delimiter),
-        Some(_) => return Err(Garbled),
-    };
+    let (attributes, delimiter) = (words.list()?, delimiter(&mut words)?);
     let name = folder_name(&mut words)?;
     Ok(List { attributes, delimiter, name })
+}
+
+fn delimiter(words: &mut Words<'_>) -> Read<Option<u8>> {
+    match words.text()?.as_deref() {
+        None => Ok(None),
+        Some([delimiter]) => Ok(Some(*delimiter)),
+        Some(_) => Err(Garbled),
+    }
+}
+
+/// The first of one's own namespaces. Those of others are not read.
+fn namespace(mut words: Words<'_>) -> Read<Option<Namespace<'_>>> {
+    if !words.takes(b'(') || !words.takes(b'(') {
+        return Ok(None);
+    }
+    let prefix = words.text()?.ok_or(Garbled)?;
+    Ok(Some(Namespace { prefix, delimiter: delimiter(&mut words)? }))
 }
 
 /// A folder may be called NIL.

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use proptest::prelude::*;
 
-use super::server::{Dovecot, Kind};
+use super::server::{Kind, Server};
 use super::world::{World, text};
 
 /// What a server can say between a command and its end. `TAG` is that of the command.
@@ -165,7 +165,7 @@ proptest! {
 /// A liar in between leaves nothing behind: an honest server has the last word, and the same messages are the same.
 #[test]
 fn an_honest_server_has_the_last_word() {
-    let Some(server) = Dovecot::start(Kind::Full).map(Arc::new) else { return };
+    let Some(server) = Server::start(Kind::Full).map(Arc::new) else { return };
     let mut world = World::at(&server, &[("timeout", "2000")]);
     let mut other = world.other();
     for subject in ["one", "two", "three"] {

@@ -193,6 +193,9 @@ fn folders_are_read() {
 #[test]
 fn numbers_and_searches_are_read() {
     let set = |text: &str| text.parse::<Set>().expect("a set");
+    let own = |prefix: &'static str, delimiter| {
+        Data::Namespace(Some(Namespace { prefix: prefix.as_bytes().into(), delimiter }))
+    };
     let cases = [
         ("* 0 EXISTS", Data::Exists(0)),
         ("* 23 recent", Data::Recent(23)),
@@ -225,7 +228,13 @@ fn numbers_and_searches_are_read() {
             }),
         ),
         ("* ESEARCH", Data::Esearch(Esearch::default())),
-        ("* NAMESPACE ((\"\" \"/\")) NIL NIL", Data::Other(b"NAMESPACE")),
+        ("* NAMESPACE NIL NIL NIL", Data::Namespace(None)),
+        ("* NAMESPACE ((\"\" \"/\")) NIL NIL", own("", Some(b'/'))),
+        (
+            "* NAMESPACE ((\"INBOX.\" \".\")(\"#a/\" \"/\" \"X\" (\"y\"))) NIL ((\"\" NIL))",
+            own("INBOX.", Some(b'.')),
+        ),
+        ("* THREAD (2)", Data::Other(b"THREAD")),
     ];
     for (text, wanted) in cases {
         assert_eq!(data(text), wanted, "{text}");

@@ -9,7 +9,7 @@ use sundown_protocol::folder::Marks;
 use sundown_protocol::request::Folder;
 
 use super::super::conversation::Cut;
-use super::server::{Dovecot, Kind};
+use super::server::{Kind, Server};
 use super::world::{World, text};
 use crate::mailbox::testing::When;
 
@@ -33,7 +33,7 @@ const FOLDERS: [&str; 5] = ["INBOX", "Work", "Trash", "Made", "Renamed"];
 fn change(world: &mut World) -> BTreeMap<&'static str, u128> {
     let mut other = world.other();
     for folder in ["Work", "Old", "Empty"] {
-        other.run(&format!("CREATE {folder}"));
+        other.create(folder);
     }
     for subject in ["moved here", "moved there", "gone", "removed", "flagged", "twin", "twin"] {
         other.put("INBOX", "", &text(subject));
@@ -43,7 +43,7 @@ fn change(world: &mut World) -> BTreeMap<&'static str, u128> {
     // At the server.
     other.put("INBOX", "\\Flagged", &text("new"));
     other.run("SELECT INBOX");
-    other.run("UID COPY 2 Work");
+    other.copy("2", "Work");
     other.run("UID STORE 2:3 +FLAGS.SILENT (\\Deleted)");
     other.run("EXPUNGE");
     other.run("UID STORE 5 +FLAGS.SILENT (\\Answered)");
@@ -135,7 +135,7 @@ fn check(world: &World, records: &BTreeMap<&str, u128>, at: &str) {
 }
 
 fn every_step(kind: Kind, by: u32) {
-    let Some(server) = Dovecot::start(kind).map(Arc::new) else { return };
+    let Some(server) = Server::start(kind).map(Arc::new) else { return };
     for how in WAYS {
         let mut step = 0;
         loop {
@@ -170,4 +170,14 @@ fn nothing_is_lost_or_twice_at_any_step_with_condstore() {
 #[test]
 fn nothing_is_lost_or_twice_at_any_step_with_little() {
     every_step(Kind::Plain, stride());
+}
+
+#[test]
+fn nothing_is_lost_or_twice_at_any_step_with_cyrus() {
+    every_step(Kind::Cyrus, stride());
+}
+
+#[test]
+fn nothing_is_lost_or_twice_at_any_step_with_courier() {
+    every_step(Kind::Courier, stride());
 }

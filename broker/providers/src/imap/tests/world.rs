@@ -19,14 +19,14 @@ use super::super::conversation::{Conversation, Part};
 use super::super::logon::Dialer;
 use super::super::settings::Settings;
 use super::super::{End, Response};
-use super::server::{Dovecot, Kind};
+use super::server::{Kind, Server};
 use crate::mailbox::testing::Broker;
 use crate::mailbox::{Book, Halt, Leave};
 use crate::sqlite::tests::{assert_bodies, submission};
 use crate::{MailboxSupport, Result, StoreProvider};
 
 pub(super) struct World {
-    server: Option<Arc<Dovecot>>,
+    server: Option<Arc<Server>>,
     home: TempDir,
     pub(super) broker: Arc<Broker>,
     told: Receiver<StoreChange>,
@@ -36,13 +36,16 @@ pub(super) struct World {
 }
 
 /// Another program at the account.
-pub(super) struct Other(Conversation);
+pub(super) struct Other {
+    talk: Conversation,
+    kind: Kind,
+}
 
 impl Other {
     /// A command that is carried out, and what it shows.
     pub(super) fn run(&mut self, command: &str) -> Vec<String> {
         let mut shown = Vec::new();
-        let done = self.0.command(&[Part::Text(command)], |response| {
+        let done = self.talk.command(&[Part::Text(command)], |response| {
             shown.push(format!("{response:?}"));
             Ok(())
         });
@@ -51,38 +54,52 @@ impl Other {
         shown
     }
 
+    pub(super) fn create(&mut self, folder: &str) {
+        self.run(&format!("CREATE \"{}\"", self.kind.wire(folder)));
+    }
+
+    pub(super) fn rename(&mut self, folder: &str, to: &str) {
+        self.run(&format!("RENAME \"{}\" \"{}\"", self.kind.wire(folder), self.kind.wire(to)));
+    }
+
+    /// Copies messages of the open folder.
+    pub(super) fn copy(&mut self, uids: &str, folder: &str) {
+        self.run(&format!("UID COPY {uids} \"{}\"", self.kind.wire(folder)));
+    }
+
     /// Puts a message into a folder.
     pub(super) fn put(&mut self, folder: &str, flags: &str, text: &str) {
-        let head = format!("APPEND \"{folder}\" ({flags}) {{{}}}", text.len());
-        let tag = self.0.begin(&[Part::Text(&head)]).expect("it is sent");
-        let refused = self.0.may_go_on(&mut |_| {}).expect("an answer");
+        let wire = self.kind.wire(folder);
+        let head = format!("APPEND \"{wire}\" ({flags}) {{{}}}", text.len());
+        let tag = self.talk.begin(&[Part::Text(&head)]).expect("it is sent");
+        let refused = self.talk.may_go_on(&mut |_| {}).expect("an answer");
         assert_eq!(refused, None);
-        self.0.send(text.as_bytes()).expect("it is sent");
-        self.0.send(b"\r\n").expect("it is sent");
-        let done = self.0.finish(&tag, |_| Ok(())).expect("an answer");
+        self.talk.send(text.as_bytes()).expect("it is sent");
+        self.talk.send(b"\r\n").expect("it is sent");
+        let done = self.talk.finish(&tag, |_| Ok(())).expect("an answer");
         assert_eq!(done.end, End::Ok, "{}", done.words);
     }
 
     /// The names of the folders.
     pub(super) fn folders(&mut self) -> Vec<String> {
-        let mut names = Vec::new();
+        let (mut names, kind) = (Vec::new(), self.kind);
         let list = |response: &Response<'_>| {
             if let Response::Data(super::super::Data::List(list)) = response {
-                names.push(String::from_utf8_lossy(&list.name).into_owned());
+                names.push(kind.name(&String::from_utf8_lossy(&list.name)));
             }
             Ok(())
         };
-        self.0.command(&[Part::Text("LIST \"\" *")], list).expect("it is answered");
+        self.talk.command(&[Part::Text("LIST \"\" *")], list).expect("it is answered");
         names
     }
 
     /// The subjects of the messages of a folder with their flags, in alphabetical order.
     pub(super) fn shown(&mut self, folder: &str) -> Vec<String> {
         let mut shown = Vec::new();
-        self.run(&format!("EXAMINE \"{folder}\""));
+        self.run(&format!("EXAMINE \"{}\"", self.kind.wire(folder)));
         let command =
             "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (SUBJECT)])";
-        self.0
+        self.talk
             .command(&[Part::Text(command)], |response| {
                 if let Response::Data(super::super::Data::Fetch(fetch)) = response
                     && let Some(described) = super::super::facts::Described::of(fetch)
@@ -94,6 +111,8 @@ impl Other {
                 Ok(())
             })
             .expect("it is answered");
+        // It was open to be looked at, and so nothing goes by that.
+        self.run("CLOSE");
         shown.sort();
         shown
     }
@@ -112,13 +131,15 @@ pub(super) fn text(subject: &str) -> String {
 
 impl World {
     pub(super) fn new(kind: Kind) -> Option<Self> {
-        let server = Arc::new(Dovecot::start(kind)?);
+        let server = Arc::new(Server::start(kind)?);
         Some(Self::at(&server, &[]))
     }
 
     /// Another user at a server.
-    pub(super) fn at(server: &Arc<Dovecot>, more: &[(&str, &str)]) -> Self {
-        Self { server: Some(Arc::clone(server)), ..Self::to(server.port, more) }
+    pub(super) fn at(server: &Arc<Server>, more: &[(&str, &str)]) -> Self {
+        let world = Self { server: Some(Arc::clone(server)), ..Self::to(server.port, more) };
+        server.make_user(world.user());
+        world
     }
 
     /// A user at a port.
@@ -165,12 +186,14 @@ impl World {
         before
     }
 
-    pub(super) fn server(&self) -> &Dovecot {
+    pub(super) fn server(&self) -> &Server {
         self.server.as_ref().expect("it is at a real server")
     }
 
     fn log(&self) -> String {
-        self.server.as_ref().map(|server| server.log()).unwrap_or_default()
+        let log = self.server.as_ref().map(|server| server.log()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     pub(super) fn user(&self) -> &str {
@@ -180,7 +203,9 @@ impl World {
     /// Another program logs on.
     pub(super) fn other(&self) -> Other {
         let dialed = self.dialer.dial(drop);
-        Other(dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.log())))
+        let talk = dialed.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        let kind = self.server.as_ref().map_or(Kind::Full, |server| server.kind);
+        Other { talk, kind }
     }
 
     /// A connection of the mailbox.
