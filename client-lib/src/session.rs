@@ -41,7 +41,18 @@ pub struct Logon {
     profile: Option<String>,
     flags: LogonFlags,
     on_end: OnEndOfSession,
+    mail: NewMail,
 }
+
+/// Whether a logon waits for new mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NewMail {
+    InBackground,
+    First,
+}
+
+/// How long a logon waits for new mail.
+const DOWNLOAD: Duration = Duration::from_secs(30);
 
 /// What the library does when another member ends the shared session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +68,12 @@ impl Logon {
     /// Logs on to the shared session of the default profile. `SUNDOWN_PROFILE` is a variable of the command, which the library does not
     /// read.
     pub fn shared() -> Self {
-        Self { profile: None, flags: LogonFlags::default(), on_end: OnEndOfSession::LogOff }
+        Self {
+            profile: None,
+            flags: LogonFlags::default(),
+            on_end: OnEndOfSession::LogOff,
+            mail: NewMail::InBackground,
+        }
     }
 
     /// Logs on to a session that no other member can join (`MAPI_NEW_SESSION`).
@@ -83,6 +99,25 @@ impl Logon {
     #[must_use]
     pub fn timeout_short(mut self) -> Self {
         self.flags = self.flags.with(LogonFlags::TIMEOUT_SHORT);
+        self
+    }
+
+    /// Has every mailbox of the session look for new mail before the logon returns (`MAPI_FORCE_DOWNLOAD`), for 30 seconds at most.
+    /// Then, and when a mailbox cannot be reached, the logon succeeds all the same, and [`Mapi::mailboxes`](crate::Mapi::mailboxes) and
+    /// [`Mapi::status`](crate::Mapi::status) say how they fare. Brokers before version 4 of the protocol have no mailboxes to ask.
+    ///
+    /// ```no_run
+    /// use sundown_client::{Logon, Mapi, Options};
+    ///
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// let mapi = Mapi::initialize(Options::new("fetch-then-print"))?;
+    /// let session = mapi.logon(Logon::shared().force_download())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn force_download(mut self) -> Self {
+        self.mail = NewMail::First;
         self
     }
 
@@ -167,8 +202,13 @@ struct Registered {
 
 impl Session {
     pub(crate) fn log_on(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
+        let has_mail = !logon.flags.contains(LogonFlags::NO_MAIL);
+        let mail = logon.mail;
         let state = SessionState::new(library, logon);
         state.log_on(library)?;
+        if mail == NewMail::First && has_mail {
+            state.download();
+        }
         Ok(Self { state })
     }
 
@@ -373,10 +413,7 @@ impl Session {
     /// # }
     /// ```
     pub fn sync(&self) -> Result<Synced, Error> {
-        match self.state.call(|member| Request::Sync { member })? {
-            Reply::Synced(found) => Ok(found),
-            _ => Err(unexpected()),
-        }
+        self.state.sync()
     }
 
     /// Deletes a message: moves it into Deleted, or deletes it for good if it is there. The request is not repeated, because a
@@ -725,6 +762,25 @@ impl SessionState {
             Err(ended) if error.is_dead_handle() || error.is_disconnected() => ended,
             _ => error,
         })
+    }
+
+    fn sync(&self) -> Result<Synced, Error> {
+        match self.call(|member| Request::Sync { member })? {
+            Reply::Synced(found) => Ok(found),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits until mailboxes have looked for new mail, but not for long. How they fare is asked for by those who want to know.
+    fn download(self: &Arc<Self>) {
+        let (done, waits) = std::sync::mpsc::channel();
+        let state = Arc::clone(self);
+        let looks = std::thread::Builder::new().name("download".into()).spawn(move || {
+            let _ = done.send(state.sync());
+        });
+        if looks.is_ok() {
+            let _ = waits.recv_timeout(DOWNLOAD);
+        }
     }
 
     pub(crate) fn done(&self, request: impl Fn(MemberId) -> Request) -> Result<(), Error> {

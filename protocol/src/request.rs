@@ -663,6 +663,8 @@ impl StoreLogoff {
     pub const QUIET: Self = Self(0x10);
     /// `LOGOFF_COMPLETE`, output: the object is invalid, and the broker does the rest.
     pub const COMPLETE: Self = Self(0x1_0000);
+    /// `LOGOFF_INBOUND`, output: messages are arriving.
+    pub const INBOUND: Self = Self(0x2_0000);
     /// `LOGOFF_OUTBOUND`, output: messages are being sent.
     pub const OUTBOUND: Self = Self(0x4_0000);
     /// `LOGOFF_OUTBOUND_QUEUE`, output: messages wait in the Outbox.

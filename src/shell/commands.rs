@@ -130,6 +130,7 @@ impl Shell {
         let profile = words.value("profile").map_err(invalid)?.or_else(|| self.profile.clone());
         let private = words.flag("private").map_err(invalid)?;
         let no_mail = words.flag("no-mail").map_err(invalid)?;
+        let download = words.flag("download").map_err(invalid)?;
         end(words)?;
         let mut logon = if private { Logon::private() } else { Logon::shared() };
         if let Some(profile) = profile {
@@ -137,6 +138,9 @@ impl Shell {
         }
         if no_mail {
             logon = logon.no_mail();
+        }
+        if download {
+            logon = logon.force_download();
         }
         let session = self.mapi.logon(logon.on_end_of_session(OnEndOfSession::Stay))?;
         let number = self.sessions.keys().next_back().map_or(1, |last| last + 1);

@@ -374,3 +374,25 @@ fn wrong_folders_flags_and_entries_are_refused() {
     assert_eq!(rows(&mut shell, "inbox", "").len(), 1);
     assert_eq!(shell.ok("folders session=1")["folders"].as_array().map(Vec::len), Some(5));
 }
+
+/// `MAPI_FORCE_DOWNLOAD`: what had come before the logon is in the Inbox when the logon is answered.
+#[test]
+fn a_logon_may_look_for_mail_first() {
+    let home = Home::new();
+    let maildir = home.path("Maildir");
+    home.profile("default", &format!("[[mailbox]]\npath = \"{}\"\n", maildir.display()));
+    for folder in ["tmp", "new", "cur"] {
+        std::fs::create_dir_all(maildir.join(folder)).expect("made");
+    }
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    for count in 1..4 {
+        let message = format!("From: eve@example.org\nSubject: message {count}\n\nbody\n");
+        home.write(&format!("Maildir/new/1700000000.{count}.eve"), message);
+        let session = shell.ok("logon download")["session"].clone();
+        let open = shell.ok(&format!("open session={session} what=inbox"));
+        let list = shell.ok(&format!("list object={}", open["object"]));
+        assert_eq!(list["rows"].as_array().map(Vec::len), Some(count), "{list}");
+        shell.ok(&format!("logoff session={session}"));
+    }
+}

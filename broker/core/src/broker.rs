@@ -144,7 +144,7 @@ impl Broker {
             }
             Event::Answered { call, result } => self.answered(call, result, turn),
             Event::StoreChanged { lane, changes } => self.store_changed(lane, changes, turn),
-            Event::MailboxReports { lane, report } => self.mailbox_reports(lane, report),
+            Event::MailboxReports { lane, report } => self.mailbox_reports(lane, report, turn),
             Event::MailboxSaid { lane, said } => self.mailbox_said(lane, &said, turn),
             Event::Withdrawn { call } => self.withdrawn(call, turn),
             Event::LaneEnded(lane) => self.lane_ended(lane, turn),

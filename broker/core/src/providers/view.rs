@@ -166,6 +166,11 @@ impl Reach {
 }
 
 impl Provider {
+    /// Whether messages are arriving by this mailbox.
+    pub(crate) fn receives(&self) -> bool {
+        self.watching && self.report.syncing.is_some()
+    }
+
     pub(crate) fn is_in_use(&self) -> bool {
         self.part == Part::InUse
     }

@@ -4,6 +4,7 @@ use sundown_protocol::notification::{FolderChange, TableChange};
 use sundown_protocol::reply::{Reply, Resource, Synced, status_code};
 use sundown_protocol::request::{
     AdviseSource, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, ReadSource, Request,
+    StoreLogoff,
 };
 use sundown_protocol::{Code, EntryId, Event as News, Events, MemberId, SessionId};
 
@@ -742,6 +743,39 @@ fn mailboxes_say_how_far_they_are() {
     assert_eq!((state.name.as_str(), state.connections, state.pending), ("account", 1, 2));
     let page = world.call(member.at, Request::Mailboxes { after: state.session });
     assert_eq!(page, Ok(Reply::Mailboxes { mailboxes: Vec::new(), next: None }));
+}
+
+/// STORE-8, STAT-4: while messages arrive the store and the status table say so, and whoever has that table open is told.
+#[test]
+fn what_arrives_is_seen() {
+    let mut world = world();
+    let member = world.member(1);
+    let table = world.open(member, Opening::StatusTable);
+    let source = AdviseSource::Object(table);
+    world.try_advise(member, source, Events::TABLE_MODIFIED).expect("registered");
+    let lane = super::figures::lane_of(&world, ProviderType::Mailbox);
+    let code = |world: &mut World| {
+        let list = Request::List { member: member.id, object: table, after: 0, limit: 20 };
+        let Ok(Reply::Rows(rows)) = world.call(member.at, list) else { panic!("rows") };
+        let sundown_protocol::reply::TableRows::Status(rows) = rows.rows else { panic!("status") };
+        rows.into_iter().find(|row| row.name == "account").expect("it is there").code
+    };
+    let quiet = |world: &mut World| {
+        let object = world.open(member, Opening::Store(0));
+        let flags = StoreLogoff::QUIET;
+        world.call(member.at, Request::StoreLogoff { member: member.id, object, flags })
+    };
+    for done in [1, 2] {
+        let syncing = Some(sundown_protocol::reply::Syncing { done, total: 3 });
+        let report = MailboxReport { syncing, ..MailboxReport::default() };
+        world.apply(Event::MailboxReports { lane, report });
+        assert_ne!(code(&mut world) & status_code::INBOUND_ACTIVE, 0);
+        assert_eq!(quiet(&mut world), Ok(Reply::StoreLoggedOff(StoreLogoff::INBOUND)));
+    }
+    world.apply(Event::MailboxReports { lane, report: MailboxReport::default() });
+    assert_eq!(code(&mut world) & status_code::INBOUND_ACTIVE, 0);
+    assert_eq!(quiet(&mut world), Ok(Reply::StoreLoggedOff(StoreLogoff::COMPLETE)));
+    assert_eq!(world.news(member).len(), 2, "of the beginning, and of the end");
 }
 
 /// A mailbox that is to take what was sent is told so; another is left alone.

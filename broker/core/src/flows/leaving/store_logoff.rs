@@ -14,6 +14,7 @@ use crate::flows::sending::changes::{Flush, Flushing};
 use crate::flows::working::advise::dead_object;
 use crate::ground::event::{EngineId, Turn};
 use crate::peers::connection::Asker;
+use crate::providers::view::Provider;
 use crate::sessions::member::Member;
 use crate::sessions::object::Object;
 
@@ -70,8 +71,13 @@ impl Broker {
     fn activity(&self, engine: EngineId) -> StoreLogoff {
         use SubmissionState::{Deferred, Queued, Transmitting};
         let Some(engine) = self.queues.engines.get(&engine) else { return StoreLogoff(0) };
+        let sessions = engine.sessions.iter().filter_map(|id| self.sessions.all.get(id));
+        let receives = sessions.flat_map(|session| &session.providers).any(Provider::receives);
         let count = |state: SubmissionState| engine.counts[state as usize];
         let mut activity = StoreLogoff(0);
+        if receives {
+            activity = activity.with(StoreLogoff::INBOUND);
+        }
         if count(Transmitting) > 0 {
             activity = activity.with(StoreLogoff::OUTBOUND);
         }

@@ -294,10 +294,14 @@ impl Broker {
     }
 
     /// A mailbox says how far it is.
-    pub(crate) fn mailbox_reports(&mut self, lane: LaneId, report: MailboxReport) {
+    pub(crate) fn mailbox_reports(&mut self, lane: LaneId, report: MailboxReport, turn: &mut Turn) {
         let Some((id, place)) = self.mailbox_of(lane) else { return };
-        if let Some(session) = self.sessions.all.get_mut(id) {
-            session.providers[place].report = report;
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
+        let provider = &mut session.providers[place];
+        let before = provider.receives();
+        provider.report = report;
+        if provider.receives() != before {
+            self.status_changed(id, place, turn);
         }
     }
 

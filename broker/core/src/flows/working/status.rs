@@ -556,6 +556,9 @@ fn code(provider: &Provider) -> u32 {
         (ProviderType::Transport, _) => {
             works | status_code::OUTBOUND_ENABLED | status_code::OUTBOUND_ACTIVE
         }
+        (ProviderType::Mailbox, _) if provider.receives() => {
+            works | status_code::INBOUND_ENABLED | status_code::INBOUND_ACTIVE
+        }
         (ProviderType::Mailbox, _) if provider.watching => works | status_code::INBOUND_ENABLED,
         _ => works,
     }
