@@ -9,11 +9,12 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 use sundown_core::provider::{Cursor, ProviderAnswer, ProviderError, Spot, StoreChange, Tally};
 use sundown_protocol::Code;
+use sundown_protocol::request::Folder;
 
 use super::body;
 use super::mirror::{Lying, Mailbox, lying};
 use super::rows::key;
-use super::schema::GONE;
+use super::schema::{GONE, folder_number};
 use super::spots;
 use super::write::{Writer, wall};
 use crate::fault::Failure;
@@ -188,6 +189,13 @@ impl Writer {
             RESERVE >> 20
         );
         Err(Failure::refused(Code::E_NOT_ENOUGH_DISK, text))
+    }
+
+    /// Whether a folder is one of an account.
+    pub(super) fn is_of_an_account(&self, folder: Folder) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM folder JOIN account ON account.mailbox = folder.mailbox
+                   WHERE folder.id = ?1 AND folder.dir IS NOT NULL";
+        self.connection.prepare_cached(sql)?.exists([folder_number(folder)])
     }
 
     /// Has the account take a message that was sent from here, if it wants it in its folder of sent messages. Whether it does.

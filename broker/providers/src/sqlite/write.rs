@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sundown_core::provider::{KeptClock, MessageContent, ProviderAnswer, StoreWrite, Submission};
-use sundown_protocol::folder::Flags;
+use sundown_protocol::folder::{Flags, Marks};
 use sundown_protocol::reply::Place;
 use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
@@ -276,7 +276,14 @@ impl Writer {
         let (body, size) = self.place_content(content)?;
         let beginning = self.beginning(body, content)?;
         let shown = shown(&Head::of(&beginning));
-        let (received, submission, flags) = (now, None, Some(flags.clone()));
+        let is_draft = folder == Folder::DRAFTS;
+        // A draft stays in a store without an account until somebody moves it.
+        let hands = !is_draft || self.has_accounts && self.is_of_an_account(folder)?;
+        let mut flags = flags.clone();
+        if is_draft && hands {
+            flags.marks = Marks(flags.marks.0 | Marks::DRAFT.0);
+        }
+        let (received, submission, flags) = (now, None, Some(flags));
         let entry =
             Entry { body, record, folder, shown, size, received, recovered, flags, submission };
         let Some(seq) = self.enter(&entry)? else {
@@ -286,8 +293,7 @@ impl Writer {
         if let MessageContent::Inline(bytes) = content {
             self.write_body(body, bytes)?;
         }
-        // A draft of this broker stays here until somebody moves it.
-        if folder != Folder::DRAFTS {
+        if hands {
             self.hand_to_mailbox(seq, folder)?;
         }
         Ok(self.saved(record, folder, true))

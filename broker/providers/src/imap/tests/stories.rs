@@ -226,7 +226,7 @@ fn a_folder_whose_name_is_taken_keeps_its_own() {
         world.write(StoreWrite::RenameFolder { folder, name: "Two".into() });
         world.settle();
         world.settle();
-        assert_eq!(other.folders().len(), world.folders().len() - 2, "{kind:?}");
+        assert_eq!(other.folders().len(), world.folders().len() - 1, "{kind:?}");
         assert_eq!(world.shown(world.folder("One")), ["first:"], "{kind:?}");
         assert_eq!(world.shown(world.folder("Two")), ["second:"], "{kind:?}");
         assert_eq!(
@@ -335,6 +335,30 @@ fn a_message_is_fetched_when_it_is_read() {
     other.run("EXPUNGE");
     let gone = account.fetch_now(two).expect("it works").expect_err("it is gone");
     assert_eq!(gone.code, Code::E_NOT_FOUND);
+}
+
+/// A draft that is saved here is one of the account, and another program can go on with it; what replaces it is, too.
+#[test]
+fn drafts_are_in_the_account() {
+    each(|mut world, kind| {
+        let mut other = world.other();
+        world.settle();
+        let first = world.save("first words", Folder::DRAFTS);
+        world.settle();
+        assert_eq!(other.shown("Drafts"), ["first words:draft"], "{kind:?}");
+        assert_eq!(world.shown(Folder::DRAFTS), ["first words:draft"], "{kind:?}");
+        assert_eq!(world.record("first words"), first);
+        world.save("more words", Folder::DRAFTS);
+        for _ in 0..2 {
+            world.write(StoreWrite::Delete { record: first });
+        }
+        world.settle();
+        let visible: Vec<_> =
+            other.shown("Drafts").into_iter().filter(|one| !one.contains("deleted")).collect();
+        assert_eq!(visible, ["more words:draft"], "{kind:?}");
+        assert_eq!(world.shown(Folder::DRAFTS), ["more words:draft"], "{kind:?}");
+        assert_eq!(world.pending(), 0, "{kind:?}");
+    });
 }
 
 /// What was sent from here is put into the account's folder for that, once.

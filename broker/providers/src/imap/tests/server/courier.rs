@@ -66,15 +66,15 @@ pub(super) fn command(path: &Path, port: u16) -> Command {
 pub(super) fn make_user(path: &Path, user: &str) {
     let home = path.join("mail").join(user);
     let maildir = home.join("Maildir");
-    let folders = [maildir.clone(), maildir.join(".Sent"), maildir.join(".Trash")];
-    for folder in &folders {
+    for folder in ["", ".Sent", ".Drafts", ".Trash"] {
+        let place = maildir.join(folder);
         for name in ["tmp", "new", "cur"] {
-            fs::create_dir_all(folder.join(name)).expect("made");
-            give_to_nobody(&folder.join(name));
+            fs::create_dir_all(place.join(name)).expect("made");
+            give_to_nobody(&place.join(name));
         }
-        give_to_nobody(folder);
-        if *folder != maildir {
-            fs::write(folder.join("maildirfolder"), "").expect("written");
+        give_to_nobody(&place);
+        if !folder.is_empty() {
+            fs::write(place.join("maildirfolder"), "").expect("written");
         }
     }
     give_to_nobody(&home);

@@ -22,8 +22,9 @@ sasl_pwcheck_method: saslauthd
 sasl_saslauthd_path: DIR/passwords
 autocreate_quota: 0
 autocreate_post: yes
-autocreate_inbox_folders: Sent | Trash
+autocreate_inbox_folders: Sent | Drafts | Trash
 xlist-sent: Sent
+xlist-drafts: Drafts
 xlist-trash: Trash
 unixhierarchysep: yes
 altnamespace: yes

@@ -35,6 +35,10 @@ namespace inbox {
     auto = create
     special_use = \\Sent
   }
+  mailbox Drafts {
+    auto = create
+    special_use = \\Drafts
+  }
   mailbox Trash {
     auto = create
     special_use = \\Trash
