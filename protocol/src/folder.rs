@@ -266,7 +266,13 @@ impl Flags {
 }
 
 /// Whether a word can be a keyword: an atom of IMAP that is not the name of a mark.
-fn is_keyword(word: &str) -> bool {
+///
+/// ```
+/// use sundown_protocol::folder::is_keyword;
+///
+/// assert!(is_keyword("$work") && !is_keyword("flagged") && !is_keyword("two words"));
+/// ```
+pub fn is_keyword(word: &str) -> bool {
     let fits = |b: u8| b.is_ascii_graphic() && !b"(){%*\"\\],".contains(&b);
     (1..=MAX_KEYWORD).contains(&word.len())
         && word.bytes().all(fits)

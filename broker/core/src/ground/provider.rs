@@ -376,8 +376,8 @@ pub enum ProviderAnswer {
     },
     /// To a question for what lies in a directory of a mailbox.
     Spots {
-        /// The names and the marks last seen there, in the order of the names.
-        rows: Vec<(String, Marks)>,
+        /// The names and the flags last seen there, in the order of the names. Keywords are those of an account.
+        rows: Vec<(String, Flags)>,
         /// Whether there are more.
         more: bool,
     },
@@ -1474,6 +1474,20 @@ pub enum MirrorChange {
         /// Its marks.
         marks: Marks,
     },
+    /// A known message of an account has these keywords at the server. What programs have changed in them here stays, and is pending.
+    Keywords {
+        /// Where it is.
+        spot: Spot,
+        /// Its keywords, in alphabetical order.
+        keywords: Vec<String>,
+    },
+    /// The mailbox has set these keywords of a message of an account at the server. Others that the message has here are still pending.
+    KeywordsSet {
+        /// Where it is.
+        spot: Spot,
+        /// The keywords that it has there, in alphabetical order.
+        keywords: Vec<String>,
+    },
     /// A known message lies elsewhere.
     Moved {
         /// Where it was.
@@ -1529,6 +1543,8 @@ pub struct MessageFacts {
     /// What tells the message from others of an account, wherever it lies: a message that vanished, or whose directory was numbered
     /// anew, is the one that is found with the same trace.
     pub trace: Option<u128>,
+    /// Of a message of an account: its keywords at the server, in alphabetical order.
+    pub keywords: Vec<String>,
 }
 
 /// How far a directory of an account is mirrored, as its server numbers the messages.
@@ -1566,6 +1582,8 @@ pub struct Pending {
     pub spot: Option<Spot>,
     /// The marks last seen there.
     pub seen: Marks,
+    /// Of a message of an account: the keywords last seen there.
+    pub seen_keywords: Vec<String>,
     /// How it may be instead, because the mailbox was cut off while it moved, marked or filed the message.
     pub heading: Option<Heading>,
     /// How it is to be; `None` if it is to be removed.
@@ -1600,6 +1618,8 @@ pub struct Wanted {
     pub role: Option<Role>,
     /// Its marks.
     pub marks: Marks,
+    /// Its keywords.
+    pub keywords: Vec<String>,
 }
 
 /// One of the folders on the way to a folder.

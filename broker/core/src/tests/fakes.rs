@@ -660,7 +660,8 @@ impl Store {
     fn mirrored(&self, dir: &str, after: &str, limit: usize) -> ProviderAnswer {
         let spots = self.messages.values().filter_map(|m| {
             let spot = m.spot.as_ref().filter(|spot| spot.dir == dir && *spot.name > *after)?;
-            Some((spot.name.clone(), m.flags.marks))
+            let flags = Flags { marks: m.flags.marks, ..Flags::default() };
+            Some((spot.name.clone(), flags))
         });
         let mut rows: Vec<_> = spots.collect();
         rows.sort_by(|a, b| a.0.cmp(&b.0));
@@ -690,6 +691,7 @@ impl Store {
                     path: Vec::new(),
                     role: None,
                     marks,
+                    keywords: Vec::new(),
                 });
                 let spot = message.and_then(|m| m.spot.clone());
                 let size = message.map_or(0, |m| m.bytes.len() as u64);
@@ -700,6 +702,7 @@ impl Store {
                     record: *record,
                     spot,
                     seen,
+                    seen_keywords: Vec::new(),
                     heading: None,
                     wanted,
                     size,
@@ -756,6 +759,8 @@ impl Store {
             | MirrorChange::Fetch { .. }
             | MirrorChange::Bytes { .. }
             | MirrorChange::Traced { .. }
+            | MirrorChange::Keywords { .. }
+            | MirrorChange::KeywordsSet { .. }
             | MirrorChange::Leaves { .. } => None,
             MirrorChange::Found { spot, marks, news, facts } => {
                 let folder = self.dirs.get(&spot.dir).copied().unwrap_or(Folder::INBOX);

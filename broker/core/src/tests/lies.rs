@@ -225,7 +225,8 @@ fn spot() -> crate::provider::Spot {
 fn pending() -> Pending {
     let (seen, heading) = (Marks(0), None);
     let (spot, wanted, trace) = (None, None, None);
-    Pending { record: 7, spot, seen, heading, wanted, size: 1, received: 0, trace }
+    let seen_keywords = Vec::new();
+    Pending { record: 7, spot, seen, seen_keywords, heading, wanted, size: 1, received: 0, trace }
 }
 
 fn person() -> AddressRow {
@@ -292,7 +293,7 @@ fn answers() -> Vec<Bend> {
         |_, _| ProviderAnswer::Folders { rows: vec![folder_row(Folder::INBOX)], next: None },
         |_, _| ProviderAnswer::Contents { rows: vec![contents_row()], next: None },
         |_, _| ProviderAnswer::Hits { rows: vec![contents_row()], next: None, unindexed: 0 },
-        |_, _| ProviderAnswer::Spots { rows: vec![("1".into(), Marks::READ)], more: false },
+        |_, _| ProviderAnswer::Spots { rows: vec![("1".into(), Flags::default())], more: false },
         |_, _| ProviderAnswer::Pending { rows: vec![pending()], next: None },
         |_, _| {
             let dirs = vec![String::new()];
@@ -1279,7 +1280,7 @@ fn what_a_mailbox_is_answered_is_checked() {
         }
     }
     let spots = |count, more| {
-        let rows = vec![("1".to_owned(), Marks::READ); count];
+        let rows = vec![("1".to_owned(), Flags::default()); count];
         mirrored.expects().check(&ProviderAnswer::Spots { rows, more }, Known::default())
     };
     assert!(spots(1, true).is_ok() && spots(2, false).is_err() && spots(0, true).is_err());

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use sundown_core::provider::{Cursor, MirrorChange, ProviderError};
 use sundown_protocol::Code;
-use sundown_protocol::folder::{Marks, Role};
+use sundown_protocol::folder::Role;
 
 use super::conversation::{Conversation, Done, Part};
-use super::facts;
+use super::facts::Kept;
 use super::names::Name;
 use super::settings::{Sent, Settings};
 use super::{Data, Esearch, Note, Response, Set, Status};
@@ -74,8 +74,8 @@ pub(super) struct Folder {
     pub(super) looked: Option<(Instant, u32)>,
     /// Whether the server did not open it.
     pub(super) is_closed: bool,
-    /// The marks that it keeps, once it was open to be changed.
-    pub(super) kept: Option<Marks>,
+    /// What it keeps of flags, once it was open to be changed.
+    pub(super) kept: Option<Kept>,
     /// The numbers of messages that the first mirror has still to take, once they were asked for.
     pub(super) older: Option<Vec<u32>>,
 }
@@ -150,8 +150,8 @@ pub(super) struct Selected {
     pub(super) next: u32,
     pub(super) modseq: u64,
     pub(super) exists: u32,
-    /// The marks that the folder keeps, if it is open to be changed.
-    pub(super) permanent: Marks,
+    /// What the folder keeps of flags, if it is open to be changed.
+    pub(super) permanent: Kept,
 }
 
 /// An account during one connection.
@@ -274,7 +274,7 @@ impl<'a> Account<'a> {
             next: 0,
             modseq: 0,
             exists: 0,
-            permanent: Marks(Marks::KNOWN),
+            permanent: Kept::ALL,
         };
         let parts = [Part::Text(command), Part::Value(&wire), Part::Text(&with)];
         let done = self.talk.command(&parts, |response| {
@@ -286,7 +286,7 @@ impl<'a> Account<'a> {
                     Some(Note::HighestModSeq(modseq)) => selected.modseq = *modseq,
                     Some(Note::NoModSeq) => selected.modseq = 0,
                     Some(Note::PermanentFlags(flags)) => {
-                        selected.permanent = facts::permanent(flags);
+                        selected.permanent = Kept::of(flags);
                     }
                     _ => {}
                 },
@@ -296,7 +296,7 @@ impl<'a> Account<'a> {
         })?;
         self.sound(done, &what)?;
         if access == Access::Change {
-            self.note(dir, |folder| folder.kept = Some(selected.permanent));
+            self.note(dir, |folder| folder.kept = Some(selected.permanent.clone()));
         }
         self.selected = Some(selected.clone());
         Ok(selected)

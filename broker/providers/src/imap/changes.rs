@@ -10,11 +10,11 @@ use sundown_core::provider::{
     ChangedFolder, Heading, MessageFacts, MirrorChange, Pending, ProviderError, Spot, Wanted,
 };
 use sundown_protocol::Code;
-use sundown_protocol::folder::{Marks, Role};
+use sundown_protocol::folder::{Flags, Marks, Role};
 
 use super::account::{Access, Account, Selected, set_of};
 use super::conversation::{Done, Part, Told};
-use super::facts::{self, Described, message_id};
+use super::facts::{self, Described, Kept, message_id};
 use super::names::{self, Name, spot};
 use super::{Data, Response};
 use crate::headers::Head;
@@ -133,7 +133,9 @@ impl Account<'_> {
         };
         let target = self.target(pending, wanted, lies.as_ref())?;
         let asked = Some((wanted.folder, wanted.marks));
-        let (place, marks) = match lies {
+        let there = Flags { marks: pending.seen, keywords: pending.seen_keywords.clone() };
+        let to_be = Flags { marks: target.marks, keywords: wanted.keywords.clone() };
+        let (place, flags) = match lies {
             None if pending.spot.is_some() => {
                 // It is gone at the server, which is noticed by a look at its folder.
                 if let Some(spot) = &pending.spot {
@@ -141,20 +143,24 @@ impl Account<'_> {
                 }
                 return Ok(());
             }
-            None => self.append(pending, &target)?,
+            None => (self.append(pending, &target, &wanted.keywords)?, to_be),
             Some((dir, uid)) => {
-                let seen = pending.seen;
-                let marks = self.set_flags((&dir, uid), seen, target.marks)?;
+                let flags = self.set_flags((&dir, uid), &there, &to_be)?;
                 if dir == target.dir {
                     let validity = self.validity(&dir)?;
-                    (spot(&dir, validity, uid), marks)
+                    (spot(&dir, validity, uid), flags)
                 } else {
-                    (self.relocate(pending, (&dir, uid), &target, marks)?, marks)
+                    (self.relocate(pending, (&dir, uid), &target, flags.marks)?, flags)
                 }
             }
         };
-        let done = MirrorChange::Done { record, spot: Some(place), marks, wanted: asked };
-        Ok(self.book.say(done)?)
+        let Flags { marks, keywords } = flags;
+        let spot = Some(place.clone());
+        let mut changes = vec![MirrorChange::Done { record, spot, marks, wanted: asked }];
+        if keywords != pending.seen_keywords {
+            changes.push(MirrorChange::KeywordsSet { spot: place, keywords });
+        }
+        Ok(self.book.say_all(changes)?)
     }
 
     fn look_again(&mut self, dir: &str) {
@@ -272,7 +278,7 @@ impl Account<'_> {
 
     /// Whether a message is a row of the store.
     fn is_known(&mut self, dir: &str, validity: u32, uid: u32) -> Result<bool, Failure> {
-        let known = self.book.marks_of(dir, &names::message(validity, uid));
+        let known = self.book.flags_of(dir, &names::message(validity, uid));
         Ok(known.map_err(Halt::from)?.is_some())
     }
 
@@ -384,8 +390,8 @@ impl Account<'_> {
         Ok(())
     }
 
-    /// Opens a folder to change something in it.
-    fn change(&mut self, dir: &str) -> Result<Marks, Failure> {
+    /// Opens a folder to change something in it. What it keeps of flags.
+    fn change(&mut self, dir: &str) -> Result<Kept, Failure> {
         Ok(self.open(dir, Access::Change)?.permanent)
     }
 
@@ -393,25 +399,40 @@ impl Account<'_> {
     fn set_flags(
         &mut self,
         (dir, uid): (&str, u32),
-        seen: Marks,
-        wanted: Marks,
-    ) -> Result<Marks, Failure> {
-        let seen = Marks(seen.0 & Marks::KNOWN);
-        if seen == wanted {
-            return Ok(wanted);
+        seen: &Flags,
+        wanted: &Flags,
+    ) -> Result<Flags, Failure> {
+        let seen_marks = Marks(seen.marks.0 & Marks::KNOWN);
+        if seen_marks == wanted.marks && seen.keywords == wanted.keywords {
+            return Ok(wanted.clone());
         }
         let kept = self.change(dir)?;
-        let add = Marks(wanted.0 & !seen.0 & kept.0);
-        let remove = Marks(seen.0 & !wanted.0 & kept.0 & !GROWING);
-        for (sign, marks) in [('+', add), ('-', remove)] {
-            if marks.0 == 0 {
+        let less = |all: &Flags, without: &Flags| {
+            let marks = Marks(all.marks.0 & !without.marks.0 & Marks::KNOWN & kept.marks.0);
+            let differ =
+                |keyword: &&String| !without.keywords.contains(keyword) && kept.keeps(keyword);
+            Flags { marks, keywords: all.keywords.iter().filter(differ).cloned().collect() }
+        };
+        let add = less(wanted, seen);
+        let mut remove = less(seen, wanted);
+        remove.marks.0 &= !GROWING;
+        for (sign, change) in [('+', &add), ('-', &remove)] {
+            let flags = facts::flags(change.marks, &change.keywords);
+            if flags.is_empty() {
                 continue;
             }
-            let flags = facts::flags(marks);
             let done = self.talk.run(&format!("UID STORE {uid} {sign}FLAGS.SILENT ({flags})"))?;
             self.said(done, "to change flags")?;
         }
-        Ok(Marks((seen.0 | add.0) & !remove.0 | wanted.0 & !kept.0))
+        let own = wanted.keywords.iter().filter(|keyword| !kept.keeps(keyword)).cloned();
+        let stay = Flags { marks: Marks(wanted.marks.0 & !kept.marks.0), keywords: own.collect() };
+        let gone = seen.keywords.iter().filter(|keyword| !kept.keeps(keyword)).cloned();
+        let gone = Flags { marks: Marks(!kept.marks.0), keywords: gone.collect() };
+        let there = Flags { marks: seen_marks, keywords: seen.keywords.clone() };
+        Ok(there
+            .changed(&add, &remove)
+            .changed(&Flags::default(), &gone)
+            .changed(&stay, &Flags::default()))
     }
 
     /// The number that the next message of a folder will have.
@@ -507,7 +528,12 @@ impl Account<'_> {
     }
 
     /// Puts a message that the store has into a folder.
-    fn append(&mut self, pending: &Pending, target: &Target) -> Result<(Spot, Marks), Failure> {
+    fn append(
+        &mut self,
+        pending: &Pending,
+        target: &Target,
+        keywords: &[String],
+    ) -> Result<Spot, Failure> {
         if self.unplaced.borrow().contains(&pending.record) {
             return Err(this(Code::E_CALL_FAILED, UNPLACED));
         }
@@ -519,10 +545,9 @@ impl Account<'_> {
             self.close()?;
         }
         let Name { wire, parts: shown } = self.folder(&target.dir)?.name.clone();
-        let marks = target.marks;
         let text = format!(
             " ({}) \"{}\" {{{}}}",
-            facts::flags(marks),
+            facts::flags(target.marks, keywords),
             super::date::write(pending.received as i64),
             bytes.len()
         );
@@ -548,7 +573,7 @@ impl Account<'_> {
         self.look_again(&target.dir);
         let uid = there.ok_or_else(|| this(Code::E_CALL_FAILED, UNPLACED))?;
         self.unplaced.borrow_mut().remove(&pending.record);
-        Ok((spot(&target.dir, next.validity, uid), marks))
+        Ok(spot(&target.dir, next.validity, uid))
     }
 
     /// Renames or removes folders that have another name in the store, or were removed there. One that the server refuses for now stays

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sundown_core::provider::MessageFacts;
-use sundown_protocol::folder::Marks;
+use sundown_protocol::folder::{Flags, MAX_KEYWORDS, Marks, is_keyword};
 use twox_hash::XxHash3_128;
 
 use super::Fetch;
@@ -32,19 +32,74 @@ pub(super) fn marks(flags: &[Cow<'_, [u8]>]) -> Marks {
     Marks(FLAGS.iter().filter(|(name, _)| has(name)).fold(0, |all, (_, mark)| all | mark.0))
 }
 
-/// The flags of marks, as in a command.
-pub(super) fn flags(marks: Marks) -> String {
-    let set = FLAGS.iter().filter(|(_, mark)| marks.contains(*mark));
-    set.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+/// The keywords among flags, in alphabetical order: what is neither a mark nor the server's own.
+pub(super) fn keywords(flags: &[Cow<'_, [u8]>]) -> Vec<String> {
+    let words = flags.iter().filter_map(|flag| std::str::from_utf8(flag).ok());
+    let mut keywords: Vec<_> =
+        words.filter(|word| is_own_keyword(word)).map(str::to_owned).collect();
+    keywords.sort_unstable();
+    keywords.dedup();
+    keywords.truncate(MAX_KEYWORDS);
+    keywords
 }
 
-/// The marks that a folder keeps, by its `PERMANENTFLAGS`.
-pub(super) fn permanent(flags: &[Cow<'_, [u8]>]) -> Marks {
-    let mut marks = marks(flags);
-    if flags.iter().any(|flag| flag.as_ref() == b"\\*") {
+/// Whether a keyword is the same here and at a server.
+fn is_own_keyword(word: &str) -> bool {
+    is_keyword(word) && !FLAGS.iter().any(|(name, _)| name.eq_ignore_ascii_case(word))
+}
+
+/// Marks and keywords as in a command.
+pub(super) fn flags<'a>(marks: Marks, keywords: impl IntoIterator<Item = &'a String>) -> String {
+    let set = FLAGS.iter().filter(|(_, mark)| marks.contains(*mark)).map(|(name, _)| *name);
+    let keywords = keywords.into_iter().map(String::as_str).filter(|word| is_own_keyword(word));
+    set.chain(keywords).collect::<Vec<_>>().join(" ")
+}
+
+/// What a folder keeps of flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) marks: Marks,
+    keywords: KeptKeywords,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KeptKeywords {
+    All,
+    /// Those that the folder has, and no others.
+    These(Vec<String>),
+}
+
+impl Kept {
+    /// What a folder keeps of which nothing is known yet.
+    pub(super) const ALL: Self = Self { marks: Marks(Marks::KNOWN), keywords: KeptKeywords::All };
+
+    /// What a folder keeps by its `PERMANENTFLAGS`.
+    pub(super) fn of(flags: &[Cow<'_, [u8]>]) -> Self {
+        let mut marks = marks(flags);
+        if !flags.iter().any(|flag| flag.as_ref() == b"\\*") {
+            return Self { marks, keywords: KeptKeywords::These(keywords(flags)) };
+        }
         marks.0 |= Marks::FORWARDED.0;
+        Self { marks, keywords: KeptKeywords::All }
     }
-    marks
+
+    pub(super) fn keeps(&self, keyword: &str) -> bool {
+        match &self.keywords {
+            _ if !is_own_keyword(keyword) => false,
+            KeptKeywords::All => true,
+            KeptKeywords::These(these) => these.iter().any(|one| one.eq_ignore_ascii_case(keyword)),
+        }
+    }
+
+    /// The flags of a message that has these at the server, and had those before: what the folder does not keep stays.
+    pub(super) fn merged(&self, there: &Flags, before: &Flags) -> Flags {
+        let own = before.marks.0 & !self.marks.0 & Marks::KNOWN;
+        let marks = Marks((there.marks.0 & self.marks.0) | own);
+        let stay = before.keywords.iter().filter(|keyword| !self.keeps(keyword)).cloned();
+        let stay = Flags { marks, keywords: stay.collect() };
+        let there = Flags { marks, keywords: there.keywords.clone() };
+        there.changed(&stay, &Flags::default())
+    }
 }
 
 /// A message as a server describes it.
@@ -61,7 +116,8 @@ impl Described {
     /// What a response says, if it says everything.
     pub(super) fn of(fetch: &Fetch<'_>) -> Option<Self> {
         let uid = fetch.uid?;
-        let marks = marks(fetch.flags.as_deref()?);
+        let flags = fetch.flags.as_deref()?;
+        let marks = marks(flags);
         let head = fetch.sections.iter().find(|section| {
             section.name.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"HEADER"))
         })?;
@@ -78,6 +134,7 @@ impl Described {
             from: head.from(),
             to: head.to(),
             trace: Some(trace(fetch.email_id.as_deref(), (received, size), bytes)),
+            keywords: keywords(flags),
         };
         Some(Self { uid, marks, facts, id: message_id(bytes) })
     }
@@ -150,12 +207,33 @@ mod tests {
     #[test]
     fn flags_are_marks() {
         for bits in 0..64 {
-            let text = flags(Marks(bits));
+            let text = flags(Marks(bits), &[]);
             let words: Vec<_> =
                 text.split_whitespace().map(|word| Cow::Borrowed(word.as_bytes())).collect();
             assert_eq!(marks(&words), Marks(bits & Marks::KNOWN));
         }
-        let star = [Cow::Borrowed(&b"\\*"[..]), Cow::Borrowed(&b"\\Seen"[..])];
-        assert_eq!(permanent(&star), Marks(Marks::READ.0 | Marks::FORWARDED.0));
+        let words = |text: &'static str| -> Vec<_> {
+            text.split(' ').map(|word| Cow::Borrowed(word.as_bytes())).collect()
+        };
+        let all = Kept::of(&words("\\* \\Seen"));
+        assert_eq!(all.marks, Marks(Marks::READ.0 | Marks::FORWARDED.0));
+        assert!(all.keeps("new"));
+        let some = Kept::of(&words("\\Seen $Work"));
+        assert!(some.keeps("$work") && !some.keeps("new"));
+        let said = words("b \\Recent a $Forwarded flagged b [ \\Seen");
+        assert_eq!(keywords(&said), ["a", "b"]);
+        let set = ["$Forwarded", "x", "answered"].map(str::to_owned);
+        assert_eq!(flags(Marks::READ, &set), "\\Seen x");
+    }
+
+    #[test]
+    fn what_is_not_kept_stays() {
+        let flags = |text: &str| text.parse::<Flags>().expect("flags");
+        let kept = Kept::of(&[Cow::Borrowed(b"\\Seen"), Cow::Borrowed(b"known")]);
+        let merged = kept.merged(&flags("read,known"), &flags("flagged,own"));
+        assert_eq!(merged, flags("read,flagged,known,own"));
+        let merged = kept.merged(&flags("read"), &flags("flagged,known"));
+        assert_eq!(merged, flags("read,flagged"));
+        assert_eq!(Kept::ALL.merged(&flags("a"), &flags("read,b")), flags("a"));
     }
 }

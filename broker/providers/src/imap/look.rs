@@ -1,14 +1,14 @@
 //! What has changed in a folder: flags, messages that are gone, numbers that are not valid any more.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sundown_core::provider::{Cursor, MirrorChange, ProviderError, Spot};
 use sundown_protocol::Code;
-use sundown_protocol::folder::Marks;
+use sundown_protocol::folder::{Flags, Marks};
 
 use super::account::{Access, Account, Folder, Seen, Selected, most, set_of};
 use super::conversation::Part;
+use super::facts::Kept;
 use super::names::{self, spot};
 use super::take::{CHUNK, NEWEST};
 use super::{Data, Fetch, Response, facts};
@@ -16,6 +16,9 @@ use crate::mailbox::Halt;
 
 /// More changes than these are not kept of one answer.
 const MOST_CHANGES: usize = 1 << 20;
+
+/// More different keywords than fill this are not kept of one answer, in bytes.
+const MOST_KEYWORDS: usize = 4 << 20;
 
 /// With more changed flags than this a folder's rows are compared in one go.
 const FEW: usize = 64;
@@ -53,15 +56,15 @@ impl Account<'_> {
     pub(super) fn look(&mut self, dir: &str) -> Result<(), Halt> {
         let cursor = self.book.cursor(dir)?;
         let since = cursor.filter(|cursor| cursor.modseq > 0 && self.can.qresync);
-        let (mut gone, mut flags) = (Vec::new(), Vec::new());
+        let (mut gone, mut flags) = (Vec::new(), FlagList::default());
         self.note(dir, Folder::is_looked_at);
         let selected = self.select(dir, Access::Look, since, |response| match response {
             // What is too much to be kept is found by comparing.
             Response::Data(Data::Vanished { uids, .. }) if gone.len() < MOST_CHANGES => {
                 gone.extend_from_slice(uids.ranges());
             }
-            Response::Data(Data::Fetch(fetch)) if flags.len() < MOST_CHANGES => {
-                flags.extend(flags_of(fetch));
+            Response::Data(Data::Fetch(fetch)) if flags.rows.len() < MOST_CHANGES => {
+                flags.add(fetch);
             }
             _ => {}
         })?;
@@ -80,18 +83,18 @@ impl Account<'_> {
         }
         if since.is_some() && selected.modseq > 0 {
             self.say_vanished(dir, cursor.validity, gone)?;
-            self.say_flags(dir, &selected, flags)?;
+            self.say_flags(dir, &selected, &flags)?;
         } else if cursor.modseq > 0 && selected.modseq > 0 && self.can.condstore {
             if cursor.modseq != selected.modseq {
                 let flags = self.ask_flags("1:*", Some(cursor.modseq))?;
-                self.say_flags(dir, &selected, flags)?;
+                self.say_flags(dir, &selected, &flags)?;
             }
             let present = self.search("ALL")?;
             self.say_missing(dir, &selected, &cursor, &present)?;
         } else {
             let flags = self.ask_flags("1:*", None)?;
-            let present: Vec<_> = flags.iter().map(|(uid, _)| *uid).collect();
-            self.say_flags(dir, &selected, flags)?;
+            let present: Vec<_> = flags.rows.iter().map(|row| row.uid).collect();
+            self.say_flags(dir, &selected, &flags)?;
             self.say_missing(dir, &selected, &cursor, &present)?;
         }
         self.book.write()?;
@@ -156,68 +159,69 @@ impl Account<'_> {
     }
 
     /// The flags of messages: of all, or of those that have changed since.
-    pub(super) fn ask_flags(
-        &mut self,
-        uids: &str,
-        since: Option<u64>,
-    ) -> Result<Vec<(u32, Marks)>, Halt> {
+    pub(super) fn ask_flags(&mut self, uids: &str, since: Option<u64>) -> Result<FlagList, Halt> {
         let since = since.map(|modseq| format!(" (CHANGEDSINCE {modseq})")).unwrap_or_default();
         let command = format!("UID FETCH {uids} (UID FLAGS){since}");
-        let mut flags = Vec::new();
+        let mut flags = FlagList::default();
         let most = most(self.selected.as_ref().map_or(0, |selected| selected.exists));
         let done = self.talk.command(&[Part::Text(&command)], |response| {
             if let Response::Data(Data::Fetch(fetch)) = response
-                && (flags.len() as u64) < most
+                && (flags.rows.len() as u64) < most
             {
-                flags.extend(flags_of(fetch));
+                flags.add(fetch);
             }
             Ok(())
         })?;
         self.sound(done, "the flags of messages")?;
-        flags.sort_unstable_by_key(|(uid, _)| *uid);
-        flags.dedup_by_key(|(uid, _)| *uid);
+        flags.rows.sort_unstable_by_key(|row| row.uid);
+        flags.rows.dedup_by_key(|row| row.uid);
         Ok(flags)
     }
 
-    /// Says which known messages have other marks. Those that the folder does not keep stay as they are here.
+    /// Says which known messages have other flags. Those that the folder does not keep stay as they are here.
     pub(super) fn say_flags(
         &mut self,
         dir: &str,
         selected: &Selected,
-        flags: Vec<(u32, Marks)>,
+        flags: &FlagList,
     ) -> Result<(), Halt> {
         let validity = selected.validity;
         let mut changed = Vec::new();
-        if flags.len() <= FEW {
-            for (uid, there) in flags {
-                let known = self.book.marks_of(dir, &names::message(validity, uid))?;
-                if let Some(before) = known.filter(|before| *before != there) {
-                    changed.push((uid, before, there));
-                }
+        if flags.rows.len() <= FEW {
+            for row in &flags.rows {
+                let known = self.book.flags_of(dir, &names::message(validity, row.uid))?;
+                changed.extend(known.and_then(|before| flags.differs(row, &before)));
             }
         } else {
-            let there: BTreeMap<u32, Marks> = flags.into_iter().collect();
+            let there: BTreeMap<u32, &FlagRow> =
+                flags.rows.iter().map(|row| (row.uid, row)).collect();
             self.book.each_row(dir, |_, name, before| {
                 if let Some((of, uid)) = names::number(name)
                     && of == validity
-                    && let Some(there) = there.get(&uid)
-                    && before != *there
+                    && let Some(row) = there.get(&uid)
                 {
-                    changed.push((uid, before, *there));
+                    changed.extend(flags.differs(row, before));
                 }
                 Ok(())
             })?;
         }
-        // Marks that are missing there may be such as the folder does not keep, which is known once it was open to be changed.
-        let are_missing = |(_, before, there): &(u32, Marks, Marks)| before.0 & !there.0 != 0;
+        // What is missing there may be what the folder does not keep, which is known once it was open to be changed.
+        let are_missing = |(_, before, there): &(u32, Flags, Flags)| {
+            let missing = |keyword| !there.keywords.contains(keyword);
+            before.marks.0 & !there.marks.0 != 0 || before.keywords.iter().any(missing)
+        };
         if self.folder(dir)?.kept.is_none() && changed.iter().any(are_missing) {
             self.open(dir, Access::Change)?;
         }
-        let kept = self.folder(dir)?.kept.unwrap_or(Marks(Marks::KNOWN)).0;
+        let kept = self.folder(dir)?.kept.clone().unwrap_or(Kept::ALL);
         for (uid, before, there) in changed {
-            let marks = Marks((there.0 & kept) | (before.0 & !kept & Marks::KNOWN));
-            if marks != before {
-                self.book.say(MirrorChange::Marked { spot: spot(dir, validity, uid), marks })?;
+            let Flags { marks, keywords } = kept.merged(&there, &before);
+            let spot = spot(dir, validity, uid);
+            if keywords != before.keywords {
+                self.book.say(MirrorChange::Keywords { spot: spot.clone(), keywords })?;
+            }
+            if marks != before.marks {
+                self.book.say(MirrorChange::Marked { spot, marks })?;
             }
         }
         Ok(())
@@ -342,7 +346,53 @@ impl Account<'_> {
     }
 }
 
-fn flags_of(fetch: &Fetch<'_>) -> Option<(u32, Marks)> {
-    let flags: &[Cow<'_, [u8]>] = fetch.flags.as_deref()?;
-    Some((fetch.uid?, facts::marks(flags)))
+/// The flags of many messages. Keywords are mostly the same ones: each list of them is kept once.
+#[derive(Debug, Default)]
+pub(super) struct FlagList {
+    rows: Vec<FlagRow>,
+    keywords: Vec<Vec<String>>,
+    numbers: HashMap<Vec<String>, u32>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FlagRow {
+    uid: u32,
+    marks: Marks,
+    /// The place of its keywords in the list; nothing if there were too many to be kept.
+    keywords: Option<u32>,
+}
+
+impl FlagList {
+    fn add(&mut self, fetch: &Fetch<'_>) {
+        let (Some(flags), Some(uid)) = (fetch.flags.as_deref(), fetch.uid) else { return };
+        let keywords = self.place_of(facts::keywords(flags));
+        self.rows.push(FlagRow { uid, marks: facts::marks(flags), keywords });
+    }
+
+    fn place_of(&mut self, keywords: Vec<String>) -> Option<u32> {
+        if let Some(place) = self.numbers.get(&keywords) {
+            return Some(*place);
+        }
+        let size = 64 + keywords.iter().map(|keyword| keyword.len() + 32).sum::<usize>();
+        if self.bytes + size > MOST_KEYWORDS {
+            return None;
+        }
+        self.bytes += size;
+        let place = self.keywords.len() as u32;
+        self.keywords.push(keywords.clone());
+        self.numbers.insert(keywords, place);
+        Some(place)
+    }
+
+    /// What a message had and has now, if that differs.
+    fn differs(&self, row: &FlagRow, before: &Flags) -> Option<(u32, Flags, Flags)> {
+        let keywords = row.keywords.and_then(|place| self.keywords.get(place as usize));
+        let keywords = keywords.unwrap_or(&before.keywords);
+        if row.marks == before.marks && *keywords == before.keywords {
+            return None;
+        }
+        let there = Flags { marks: row.marks, keywords: keywords.clone() };
+        Some((row.uid, before.clone(), there))
+    }
 }

@@ -9,7 +9,7 @@ use sundown_core::provider::{
     Spot, StoreRead, Synced, Tally,
 };
 use sundown_protocol::Code;
-use sundown_protocol::folder::Marks;
+use sundown_protocol::folder::{Flags, Marks};
 
 use super::halt::Halt;
 use super::orders::Leave;
@@ -117,7 +117,9 @@ impl Book {
         for change in &changes {
             match change {
                 MirrorChange::Found { .. } => self.found.new += 1,
-                MirrorChange::Marked { .. } | MirrorChange::Moved { .. } => self.found.changed += 1,
+                MirrorChange::Marked { .. }
+                | MirrorChange::Keywords { .. }
+                | MirrorChange::Moved { .. } => self.found.changed += 1,
                 MirrorChange::Vanished { .. } => self.found.removed += 1,
                 _ => continue,
             }
@@ -163,14 +165,14 @@ impl Book {
     pub(crate) fn each_row(
         &mut self,
         dir: &str,
-        mut see: impl FnMut(&mut Self, &str, Marks) -> std::result::Result<(), Halt>,
+        mut see: impl FnMut(&mut Self, &str, &Flags) -> std::result::Result<(), Halt>,
     ) -> std::result::Result<(), Halt> {
         let mut after = String::new();
         loop {
             self.go_on()?;
             let page = self.rows(dir, &after, PAGE)?;
-            for (name, marks) in &page.rows {
-                see(self, name, *marks)?;
+            for (name, flags) in &page.rows {
+                see(self, name, flags)?;
             }
             match page.rows.last() {
                 Some((last, _)) if page.more => after.clone_from(last),
@@ -181,11 +183,16 @@ impl Book {
 
     /// The marks that the message with a base name was last seen with.
     pub(crate) fn marks_of(&mut self, dir: &str, name: &str) -> Result<Option<Marks>> {
+        Ok(self.flags_of(dir, name)?.map(|flags| flags.marks))
+    }
+
+    /// The flags that the message with a base name was last seen with.
+    pub(crate) fn flags_of(&mut self, dir: &str, name: &str) -> Result<Option<Flags>> {
         let mut after = just_before(name);
         loop {
             let page = self.rows(dir, &after, 4)?;
             match page.rows.iter().find(|(found, _)| found.as_str() >= name) {
-                Some((found, marks)) => return Ok((found == name).then_some(*marks)),
+                Some((found, flags)) => return Ok((found == name).then(|| flags.clone())),
                 None => match page.rows.last() {
                     Some((last, _)) if page.more => after.clone_from(last),
                     _ => return Ok(None),
@@ -281,7 +288,7 @@ pub(crate) type Fetches = (Vec<(Spot, u64)>, Option<u64>);
 /// A page of what lies in a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    pub(crate) rows: Vec<(String, Marks)>,
+    pub(crate) rows: Vec<(String, Flags)>,
     pub(crate) more: bool,
 }
 

@@ -220,13 +220,17 @@ pub(super) fn mirrored(
         return Ok(ProviderAnswer::Spots { rows: Vec::new(), more: false });
     };
     // A message that is gone keeps its spot, so that it is known when it comes back.
-    let sql = "SELECT name, marks FROM spot JOIN message ON message.seq = spot.message
-               WHERE mailbox = ?1 AND dir = ?2 AND name > ?3 AND name IS NOT NULL
+    let sql = "SELECT name, marks, remote.keywords
+               FROM spot JOIN message ON message.seq = spot.message
+               LEFT JOIN remote ON remote.message = spot.message
+               WHERE spot.mailbox = ?1 AND dir = ?2 AND name > ?3 AND name IS NOT NULL
                    AND (message.folder <> 0 OR pending = 1)
                ORDER BY name LIMIT ?4";
     let most = limit.max(1);
     let mut statement = connection.prepare_cached(sql)?;
-    let row = |row: &Row<'_>| Ok((row.get(0)?, Marks(row.get(1)?)));
+    let row = |row: &Row<'_>| {
+        Ok((row.get(0)?, decode_flags(row.get(1)?, row.get_ref(2)?.as_str_or_null()?)))
+    };
     let found = statement.query_map(params![number, dir, after, u64::from(most) + 1], row)?;
     let mut rows = found.collect::<rusqlite::Result<Vec<_>>>()?;
     let more = rows.len() > most as usize;
@@ -321,8 +325,9 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     let sql = "SELECT message.seq, record, spot.dir, spot.name, message.folder, size, received,
                    flags, folder.dir, folder.mailbox, folder.role, spot.heading,
                    spot.marks, spot.heading_marks, beyond,
-                   (SELECT trace FROM remote WHERE remote.message = spot.message)
+                   trace, message.keywords, remote.keywords
                FROM spot JOIN message ON message.seq = spot.message
+               LEFT JOIN remote ON remote.message = spot.message
                LEFT JOIN folder ON folder.id = message.folder
                WHERE spot.mailbox = ?1 AND pending = 1 AND spot.message > ?2
                ORDER BY spot.message LIMIT ?3";
@@ -347,7 +352,11 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
         let (size, seen) = (row.get::<_, u64>(5)?, Marks(row.get(12)?));
         let trace = row.get::<_, Option<[u8; 16]>>(15)?.map(u128::from_be_bytes);
         let figures = (size, received, trace);
-        Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), wanted, figures))
+        let keywords = |column| -> rusqlite::Result<_> {
+            Ok(decode_flags(None, row.get_ref(column)?.as_str_or_null()?).keywords)
+        };
+        let keywords = (keywords(16)?, keywords(17)?);
+        Ok((row.get::<_, u64>(0)?, record, (spot, seen, heading), (wanted, keywords), figures))
     };
     let found = statement.query_map(params![number, after, u64::from(most) + 1], row)?;
     let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -355,16 +364,27 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     found.truncate(most as usize);
     let next = found.last().filter(|_| more).map(|(seq, ..)| *seq);
     let mut rows = Vec::new();
-    for (_, record, (spot, seen, heading), wanted, figures) in found {
+    for (_, record, (spot, seen, heading), (wanted, keywords), figures) in found {
+        let (keywords, seen_keywords) = keywords;
         let wanted = match wanted {
             None => None,
             Some((folder, dir, role, marks)) => {
                 let path = path_of(connection, number, folder)?;
-                Some(Wanted { folder, dir, path, role, marks })
+                Some(Wanted { folder, dir, path, role, marks, keywords })
             }
         };
         let (size, received, trace) = figures;
-        rows.push(Pending { record, spot, seen, heading, wanted, size, received, trace });
+        rows.push(Pending {
+            record,
+            spot,
+            seen,
+            seen_keywords,
+            heading,
+            wanted,
+            size,
+            received,
+            trace,
+        });
     }
     Ok(ProviderAnswer::Pending { rows, next })
 }

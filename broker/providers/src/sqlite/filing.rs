@@ -190,6 +190,9 @@ impl Writer {
                                     WHERE gone_dir.mailbox = spot.mailbox AND gone_dir.dir = spot.dir)
                                 OR spot.folder <> message.folder
                                 OR spot.marks <> (ifnull(message.flags, 1) & ?2)
+                                OR EXISTS (SELECT 1 FROM remote
+                                    WHERE remote.message = spot.message
+                                        AND remote.keywords IS NOT message.keywords)
                             THEN 1 END
                         FROM message WHERE message.seq = spot.message)
                    WHERE message = ?1";

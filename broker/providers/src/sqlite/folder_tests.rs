@@ -120,7 +120,9 @@ impl Fixture {
     fn spots(&self, mailbox: &Maildir, dir: &str) -> Vec<(String, Marks)> {
         let (mailbox, dir) = (mailbox.path(), dir.to_owned());
         match self.read(&StoreRead::Mirrored { mailbox, dir, after: String::new(), limit: 100 }) {
-            Ok(ProviderAnswer::Spots { rows, more: false }) => rows,
+            Ok(ProviderAnswer::Spots { rows, more: false }) => {
+                rows.into_iter().map(|(name, flags)| (name, flags.marks)).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -177,6 +179,7 @@ fn found(dir: &str, name: &str, marks: Marks, news: bool) -> MirrorChange {
         from: "Eve <eve@example.org>".into(),
         to: "anna".into(),
         trace: None,
+        keywords: Vec::new(),
     };
     MirrorChange::Found { spot: spot(dir, name), marks, news, facts: Box::new(facts) }
 }

@@ -21,7 +21,7 @@ use sundown_protocol::request::Folder;
 use twox_hash::XxHash3_128;
 
 use super::folders::TOP;
-use super::rows::key;
+use super::rows::{key, keywords_text};
 use super::schema::{self, GONE, folder_number, role_number};
 use super::spots;
 use super::write::{Answer, Writer, wall};
@@ -36,7 +36,7 @@ pub(super) struct Mailbox<'a> {
     pub(super) number: i64,
     path: &'a Path,
     /// Whether it is an account at a server.
-    is_account: bool,
+    pub(super) is_account: bool,
 }
 
 /// A message that lies in a mailbox.
@@ -151,9 +151,20 @@ impl Writer {
             }
             MirrorChange::FolderKept { dir, name: None } => self.removed_there(mailbox, dir)?,
             MirrorChange::Found { spot, marks, news, facts } => match self.lying(mailbox, spot)? {
-                Some(lying) => self.seen_at(&lying, spot, (mailbox, *marks), changes)?,
+                Some(lying) => {
+                    self.seen_at(&lying, spot, (mailbox, *marks), changes)?;
+                    self.keywords_seen(of, spot, &facts.keywords, changes)?;
+                }
                 None => self.found(of, (spot, *marks), (*news, facts), changes)?,
             },
+            MirrorChange::Keywords { spot, keywords } => {
+                self.keywords_seen(of, spot, keywords, changes)?;
+            }
+            MirrorChange::KeywordsSet { spot, keywords } => {
+                if let Some(lying) = self.lying(mailbox, spot)? {
+                    self.set_keywords((lying.seq, mailbox), keywords)?;
+                }
+            }
             MirrorChange::Marked { spot, marks } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
                     self.seen_at(&lying, spot, (mailbox, *marks), changes)?;
@@ -183,7 +194,7 @@ impl Writer {
     }
 
     /// The message that lies at a place, also one that is gone here and not there yet.
-    fn lying(&self, mailbox: i64, spot: &Spot) -> rusqlite::Result<Option<Lying>> {
+    pub(super) fn lying(&self, mailbox: i64, spot: &Spot) -> rusqlite::Result<Option<Lying>> {
         let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks FROM spot
                    JOIN message ON message.seq = spot.message
                    WHERE mailbox = ?1 AND dir = ?2 AND name = ?3
@@ -265,12 +276,13 @@ impl Writer {
             if let Some(trace) = facts.trace
                 && let Some(same) = self.same_message(of, spot, trace)?
             {
-                return match same.folder {
+                match same.folder {
                     None if !self.is_pending(same.seq)? => {
-                        self.comes_back((same.seq, same.record), (of, spot, marks), changes)
+                        self.comes_back((same.seq, same.record), (of, spot, marks), changes)?;
                     }
-                    _ => self.seen_at(&same, spot, (mailbox, marks), changes),
-                };
+                    _ => self.seen_at(&same, spot, (mailbox, marks), changes)?,
+                }
+                return self.keywords_seen(of, spot, &facts.keywords, changes);
             }
         } else if self.was_filed(of, spot, marks, changes)? {
             return Ok(());
@@ -291,14 +303,16 @@ impl Writer {
         };
         if let Some(known) = self.known(record)? {
             if known.folder.is_none() {
-                return self.comes_back((known.seq, record), (of, spot, marks), changes);
+                self.comes_back((known.seq, record), (of, spot, marks), changes)?;
+                return self.keywords_seen(of, spot, &facts.keywords, changes);
             }
             return Ok(());
         }
         let seq = self.take_seq()?;
+        let keywords = keywords_text(&facts.keywords);
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
-                       size, received, recovered, flags, date)
-                   VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)";
+                       size, received, recovered, flags, date, keywords)
+                   VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)";
         self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(record),
@@ -310,6 +324,7 @@ impl Writer {
             facts.received as i64,
             marks.0,
             facts.date.map(|date| date as i64),
+            keywords,
         ])?;
         self.sum_up(seq, record)?;
         let sql =
@@ -317,7 +332,7 @@ impl Writer {
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         if of.is_account {
-            self.set_trace((seq, mailbox), facts.trace)?;
+            self.set_remote((seq, mailbox), facts.trace, keywords.as_deref())?;
         }
         let told = News { from: facts.from.clone(), subject: facts.subject.clone() };
         let news = (news && folder == Folder::INBOX).then(|| Box::new(told));

@@ -9,11 +9,12 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 use sundown_core::provider::{Cursor, ProviderAnswer, ProviderError, Spot, StoreChange, Tally};
 use sundown_protocol::Code;
+use sundown_protocol::folder::{Flags, MAX_KEYWORDS};
 use sundown_protocol::request::Folder;
 
 use super::body;
 use super::mirror::{Lying, Mailbox, lying};
-use super::rows::key;
+use super::rows::{decode_flags, key, keywords_text};
 use super::schema::{GONE, folder_number};
 use super::spots;
 use super::write::{Writer, wall};
@@ -70,6 +71,68 @@ impl Writer {
         let parameters = params![seq, mailbox, trace.map(key)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(())
+    }
+
+    /// Notes what is known of a message that is new.
+    pub(super) fn set_remote(
+        &self,
+        (seq, mailbox): (u64, i64),
+        trace: Option<u128>,
+        keywords: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO remote (message, mailbox, trace, keywords)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let parameters = params![seq, mailbox, trace.map(key), keywords];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(())
+    }
+
+    /// A known message has these keywords at the server. Those that were set or removed here since it was last seen stay so.
+    pub(super) fn keywords_seen(
+        &self,
+        of: &Mailbox<'_>,
+        spot: &Spot,
+        keywords: &[String],
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let Some(lying) = self.lying(of.number, spot)?.filter(|_| of.is_account) else {
+            return Ok(());
+        };
+        let seq = lying.seq;
+        let sql = "SELECT keywords FROM remote WHERE message = ?1";
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(decode_flags(None, row.get_ref(0)?.as_str_or_null()?).keywords)
+        };
+        let seen = self.connection.prepare_cached(sql)?.query_row([seq], row).optional()?;
+        let seen = seen.unwrap_or_default();
+        let flags = self.flags(seq)?;
+        let less = |all: &[String], without: &[String]| Flags {
+            keywords: all.iter().filter(|one| !without.contains(one)).cloned().collect(),
+            ..Flags::default()
+        };
+        let (set, removed) = (less(&flags.keywords, &seen), less(&seen, &flags.keywords));
+        let there = Flags { marks: flags.marks, keywords: keywords.to_vec() };
+        let mut merged = there.changed(&set, &removed);
+        merged.keywords.truncate(MAX_KEYWORDS);
+        if merged != flags {
+            self.write_flags(seq, &merged)?;
+            let modified = |folder| StoreChange::Modified { record: lying.record, folder };
+            changes.extend(lying.folder.map(modified));
+        }
+        Ok(self.set_keywords((seq, of.number), keywords)?)
+    }
+
+    /// Notes which keywords a message has at the server.
+    pub(super) fn set_keywords(
+        &self,
+        (seq, mailbox): (u64, i64),
+        keywords: &[String],
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO remote (message, mailbox, keywords) VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO UPDATE SET keywords = excluded.keywords";
+        let parameters = params![seq, mailbox, keywords_text(keywords)];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        self.tell_mailbox(seq)
     }
 
     /// Notes that the bytes of a message are to be fetched, if the store has none; or that they cannot be.

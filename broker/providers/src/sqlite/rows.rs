@@ -159,7 +159,12 @@ pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
 
 /// Encodes keywords as text: each in a line. None are no text.
 pub(super) fn encode_keywords(flags: &Flags) -> Option<String> {
-    (!flags.keywords.is_empty()).then(|| flags.keywords.join("\n"))
+    keywords_text(&flags.keywords)
+}
+
+/// Keywords as text, for a column.
+pub(super) fn keywords_text(keywords: &[String]) -> Option<String> {
+    (!keywords.is_empty()).then(|| keywords.join("\n"))
 }
 
 /// The flags of a row. A message of the queue has none, and counts as read.

@@ -15,7 +15,7 @@
 //!   that vanished before it was moved to the spot's folder.
 //! * `shared`: how many messages have a body, for bodies that several have.
 //! * `account`: the mailboxes at servers; `cursor`: how far their directories are mirrored; `remote`: what tells a message of theirs from
-//!   others, and whether its bytes are to be fetched.
+//!   others, whether its bytes are to be fetched, and with which keywords it was last seen there.
 //! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
 //! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved; `clock`, `ahead` and `ran`, the
@@ -40,6 +40,7 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 11: keywords of messages at servers.
 /// 10: mailboxes at servers: `account`, `cursor`, `remote`, and `beyond` of a spot.
 /// 9: folders, flags, mailboxes, bodies of several messages. The index on folders has the time of arrival.
 /// 8: `born` and `delay_told`: when a submission was submitted by the store's clock, and whether its sender was told of a delay. `meta`
@@ -53,7 +54,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 10;
+const VERSION: i32 = 11;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -84,10 +85,12 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
     "DROP INDEX IF EXISTS message_folder;",
     // Mailboxes at servers: new tables.
     "",
+    // This adds a column.
+    "",
 ];
 
 /// The columns that later schemas added, with their tables and types.
-const COLUMNS: [(&str, &str, &str); 7] = [
+const COLUMNS: [(&str, &str, &str); 8] = [
     ("message", "route", "TEXT"),
     ("message", "born", "INTEGER"),
     ("message", "delay_told", "INTEGER"),
@@ -95,6 +98,7 @@ const COLUMNS: [(&str, &str, &str); 7] = [
     ("message", "keywords", "TEXT"),
     ("message", "date", "INTEGER"),
     ("spot", "beyond", "TEXT"),
+    ("remote", "keywords", "TEXT"),
 ];
 
 /// Written so that it can be repeated, for the same reason as [`ADDED`]. The numbers of the five folders are those of
@@ -157,7 +161,8 @@ CREATE TABLE IF NOT EXISTS remote (
     message INTEGER PRIMARY KEY,
     mailbox INTEGER NOT NULL,
     trace BLOB,
-    fetch INTEGER
+    fetch INTEGER,
+    keywords TEXT
 );
 CREATE INDEX IF NOT EXISTS remote_trace ON remote (mailbox, trace) WHERE trace IS NOT NULL;
 CREATE INDEX IF NOT EXISTS remote_fetch ON remote (mailbox, message) WHERE fetch = 1;

@@ -46,11 +46,13 @@ fn change(world: &mut World) -> BTreeMap<&'static str, u128> {
     other.copy("2", "Work");
     other.run("UID STORE 2:3 +FLAGS.SILENT (\\Deleted)");
     other.run("EXPUNGE");
-    other.run("UID STORE 5 +FLAGS.SILENT (\\Answered)");
+    other.run("UID STORE 5 +FLAGS.SILENT (\\Answered there)");
     // Here.
     let work = world.folder("Work");
     world.move_to(world.record("moved here"), work);
     world.flag(world.record("flagged"), Marks(Marks::READ.0 | Marks::FLAGGED.0), Marks(0));
+    world.label(world.record("flagged"), "$here", "");
+    world.label(world.record("moved here"), "$here", "");
     let removed = world.record("removed");
     world.write(StoreWrite::Delete { record: removed });
     world.write(StoreWrite::Delete { record: removed });
@@ -106,10 +108,10 @@ fn check(world: &World, records: &BTreeMap<&str, u128>, at: &str) {
     let wanted = [
         "INBOX appended:",
         "INBOX bare:",
-        "INBOX flagged:read,answered,flagged",
+        "INBOX flagged:read,answered,flagged,$here,there",
         "INBOX new:flagged",
         "INBOX twin:",
-        "Work moved here:",
+        "Work moved here:$here",
         "Work moved there:",
         "Work twin:",
         "Made flagged:read,answered,flagged",

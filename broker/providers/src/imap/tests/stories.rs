@@ -337,6 +337,40 @@ fn a_message_is_fetched_when_it_is_read() {
     assert_eq!(gone.code, Code::E_NOT_FOUND);
 }
 
+/// Keywords are the same on both sides, and what both sides change is merged.
+#[test]
+fn keywords_are_those_of_the_account() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.put("INBOX", "\\Seen there", &text("one"));
+        other.put("INBOX", "", &text("two"));
+        world.settle();
+        assert_eq!(world.shown(INBOX), ["one:read,there", "two:"], "{kind:?}");
+        let (one, two) = (world.record("one"), world.record("two"));
+        world.label(one, "$here", "");
+        world.label(two, "a", "");
+        world.label(two, "b", "");
+        assert_eq!(world.pending(), 2, "{kind:?}");
+        other.run("SELECT INBOX");
+        other.run("UID STORE 1 -FLAGS.SILENT (there)");
+        other.run("UID STORE 1 +FLAGS.SILENT (more)");
+        world.settle();
+        world.settle();
+        let wanted = ["one:read,$here,more", "two:a,b"];
+        assert_eq!(other.shown("INBOX"), wanted, "{kind:?}");
+        assert_eq!(world.shown(INBOX), wanted, "{kind:?}");
+        assert_eq!(world.pending(), 0, "{kind:?}");
+        world.label(two, "", "a");
+        world.label(two, "$Forwarded", "");
+        world.settle();
+        assert_eq!(other.shown("INBOX"), ["one:read,$here,more", "two:b"], "{kind:?}");
+        assert_eq!(world.pending(), 0, "what only the store can keep waits for nothing: {kind:?}");
+        world.told();
+        world.settle();
+        assert_eq!(world.told(), [], "{kind:?}");
+    });
+}
+
 /// A draft that is saved here is one of the account, and another program can go on with it; what replaces it is, too.
 #[test]
 fn drafts_are_in_the_account() {

@@ -104,7 +104,8 @@ impl Other {
                 if let Response::Data(super::super::Data::Fetch(fetch)) = response
                     && let Some(described) = super::super::facts::Described::of(fetch)
                 {
-                    let flags = Flags { marks: described.marks, ..Flags::default() };
+                    let keywords = described.facts.keywords;
+                    let flags = Flags { marks: described.marks, keywords };
                     let names = flags.names().collect::<Vec<_>>().join(",");
                     shown.push(format!("{}:{names}", described.facts.subject));
                 }
@@ -318,6 +319,12 @@ impl World {
 
     pub(super) fn flag(&self, record: u128, add: Marks, remove: Marks) {
         let flags = |marks| Flags { marks, ..Flags::default() };
+        self.write(StoreWrite::SetFlags { record, add: flags(add), remove: flags(remove) });
+    }
+
+    /// Sets and removes keywords.
+    pub(super) fn label(&self, record: u128, add: &str, remove: &str) {
+        let flags = |text: &str| text.parse::<Flags>().expect("flags");
         self.write(StoreWrite::SetFlags { record, add: flags(add), remove: flags(remove) });
     }
 

@@ -169,10 +169,10 @@ impl Pass<'_> {
             self.memory.say(self.root, dir, what);
         }
         let memory = &*self.memory;
-        self.book.each_row(&dir.text(), |book, name, marks| {
+        self.book.each_row(&dir.text(), |book, name, known| {
             let Some(base) = names::unescape(name) else { return Ok(()) };
             if let Some(seen) = listing.know(&base) {
-                return mark(book, (dir, &base), marks, seen.flags);
+                return mark(book, (dir, &base), known.marks, seen.flags);
             }
             if !partial {
                 missing.insert((memory.hash(&base), n));
@@ -295,6 +295,7 @@ impl Pass<'_> {
             from: facts.from,
             to: facts.to,
             trace: None,
+            keywords: Vec::new(),
         };
         let (spot, marks) = (spot(dir, base), marks::marks(at.flags()));
         self.book.say(MirrorChange::Found { spot, marks, news, facts: Box::new(facts) })
@@ -305,10 +306,10 @@ impl Pass<'_> {
         let Some(listing) = self.read(dir)? else { return Ok(()) };
         self.is_there()?;
         let memory = &*self.memory;
-        self.book.each_row(&dir.text(), |book, name, marks| {
+        self.book.each_row(&dir.text(), |book, name, known| {
             let Some(base) = names::unescape(name) else { return Ok(()) };
             match listing.get(&base) {
-                Some(seen) => mark(book, (dir, &base), marks, seen.flags),
+                Some(seen) => mark(book, (dir, &base), known.marks, seen.flags),
                 None if missing.contains(&(memory.hash(&base), n)) => {
                     book.say(MirrorChange::Vanished { spot: spot(dir, &base) })
                 }
