@@ -12,9 +12,10 @@ use sundown_protocol::Code;
 
 use super::body;
 use super::mirror::{Lying, Mailbox, lying};
-use super::rows::key;
+use super::rows::{body_sum, key};
 use super::schema::GONE;
 use super::spots;
+use super::sum::By;
 use super::write::{Writer, wall};
 use crate::fault::Failure;
 
@@ -108,14 +109,22 @@ impl Writer {
         if !first && !self.has_upload(upload)? {
             return Ok(());
         }
-        self.append(upload, bytes)?;
-        if !last {
-            return Ok(());
-        }
-        let Some((body, size)) = self.take_upload(upload)? else { return Ok(()) };
-        let sql = "UPDATE message SET body = ?2, size = ?3 WHERE seq = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![lying.seq, body, size])?;
-        self.sum_up(lying.seq, lying.record)?;
+        let (body, size) = if first && last {
+            // Most messages come in one piece, and need no upload.
+            let body = self.take_body()?;
+            body::insert(&self.connection, body, body::FIRST, bytes)?;
+            (body, bytes.len() as u64)
+        } else {
+            self.append(upload, bytes)?;
+            if !last {
+                return Ok(());
+            }
+            let Some(whole) = self.take_upload(upload)? else { return Ok(()) };
+            whole
+        };
+        let sql = "UPDATE message SET body = ?2, size = ?3, body_sum = ?4 WHERE seq = ?1";
+        let sum = body_sum(By::Xxh3, lying.record, body, size);
+        self.connection.prepare_cached(sql)?.execute(params![lying.seq, body, size, sum])?;
         let sql = "UPDATE remote SET fetch = NULL WHERE message = ?1";
         self.connection.prepare_cached(sql)?.execute([lying.seq])?;
         changes.push(StoreChange::Modified { record: lying.record, folder });
