@@ -18,6 +18,10 @@ use crate::{MailboxSupport, Result, SLICE, StoreReader};
 /// How many rows are read at once.
 pub(crate) const PAGE: u32 = 256;
 
+/// How many messages are asked for at once whose bytes are to be fetched: with one command for as many, the server's answers do not wait
+/// for the next command.
+const FETCHES: u32 = 500;
+
 /// The most bytes of messages in a slice, unless one piece has more.
 const SLICE_BYTES: usize = 256 << 10;
 
@@ -205,8 +209,7 @@ impl Book {
 
     /// Messages of an account whose bytes are to be fetched, and the cursor to go on.
     pub(crate) fn fetches(&mut self, after: u64) -> Result<Fetches> {
-        let question =
-            StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: SLICE as u32 };
+        let question = StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: FETCHES };
         match self.ask(&question)? {
             ProviderAnswer::Fetches { rows, next } => Ok((rows, next)),
             _ => Ok((Vec::new(), None)),
