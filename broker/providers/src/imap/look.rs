@@ -12,13 +12,13 @@ use super::conversation::Part;
 use super::names::{self, spot};
 use super::take::{CHUNK, NEWEST};
 use super::{Data, Fetch, Response, facts};
-use crate::mailbox::Halt;
+use crate::mailbox::{Halt, PAGE};
 
 /// More changes than these are not kept of one answer.
 const MOST_CHANGES: usize = 1 << 20;
 
-/// With more changed flags than this a folder's rows are compared in one go.
-const FEW: usize = 64;
+/// How many rows are read at once to compare flags, unless those of most messages are compared.
+const FEW: u32 = 16;
 
 impl Account<'_> {
     /// Looks at every folder that may have changed, and takes what is new.
@@ -187,27 +187,14 @@ impl Account<'_> {
         flags: Vec<(u32, Marks)>,
     ) -> Result<(), Halt> {
         let validity = selected.validity;
-        let mut changed = Vec::new();
-        if flags.len() <= FEW {
-            for (uid, there) in flags {
-                let known = self.book.marks_of(dir, &names::message(validity, uid))?;
-                if let Some(before) = known.filter(|before| *before != there) {
-                    changed.push((uid, before, there));
-                }
-            }
-        } else {
-            let there: BTreeMap<u32, Marks> = flags.into_iter().collect();
-            self.book.each_row(dir, |_, name, before| {
-                if let Some((of, uid)) = names::number(name)
-                    && of == validity
-                    && let Some(there) = there.get(&uid)
-                    && before != *there
-                {
-                    changed.push((uid, before, *there));
-                }
-                Ok(())
-            })?;
-        }
+        let flags: BTreeMap<u32, Marks> = flags.into_iter().collect();
+        let is_most = flags.len() > selected.exists as usize / 8;
+        let at_once = if is_most { PAGE } else { FEW };
+        let known = flags.keys().map(|uid| names::message(validity, *uid));
+        let known = self.book.marks_of_all(dir, known, at_once)?;
+        let pairs = flags.into_iter().zip(known);
+        let changed = pairs.filter_map(|((uid, there), before)| Some((uid, before?, there)));
+        let changed: Vec<_> = changed.filter(|(_, before, there)| before != there).collect();
         // Marks that are missing there may be such as the folder does not keep, which is known once it was open to be changed.
         let are_missing = |(_, before, there): &(u32, Marks, Marks)| before.0 & !there.0 != 0;
         if self.folder(dir)?.kept.is_none() && changed.iter().any(are_missing) {

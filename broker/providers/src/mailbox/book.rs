@@ -198,6 +198,33 @@ impl Book {
         }
     }
 
+    /// The marks that messages were last seen with, whose names are in order, and `None` for those that are not there. So many rows are
+    /// read at once: more are better for names that lie close together.
+    pub(crate) fn marks_of_all(
+        &mut self,
+        dir: &str,
+        names: impl Iterator<Item = String>,
+        limit: u32,
+    ) -> std::result::Result<Vec<Option<Marks>>, Halt> {
+        let mut all = Vec::new();
+        let mut page = Rows { rows: Vec::new(), more: true };
+        for name in names {
+            let mut at = page.rows.partition_point(|(found, _)| *found < name);
+            while at == page.rows.len() && page.more {
+                self.go_on()?;
+                let mut after = just_before(&name);
+                if let Some((last, _)) = page.rows.pop() {
+                    after = after.max(last);
+                }
+                page = self.rows(dir, &after, limit)?;
+                at = page.rows.partition_point(|(found, _)| *found < name);
+            }
+            let row = page.rows.get(at).filter(|(found, _)| *found == name);
+            all.push(row.map(|(_, marks)| *marks));
+        }
+        Ok(all)
+    }
+
     /// How far a directory of an account is mirrored.
     pub(crate) fn cursor(&mut self, dir: &str) -> Result<Option<Cursor>> {
         let (mailbox, dir) = (self.mailbox.clone(), dir.to_owned());
