@@ -284,13 +284,12 @@ pub(super) fn tally(
     };
     // A message that is gone keeps its spot.
     let there = "SELECT count(*) FROM spot JOIN message ON message.seq = spot.message
-                 WHERE mailbox = ?1 AND name IS NOT NULL AND (message.folder <> 0 OR pending = 1)";
+                 WHERE mailbox = ?1 AND dir = ?2 AND name IS NOT NULL
+                     AND (message.folder <> 0 OR pending = 1)";
     let messages = match dir {
-        None => count(there)?,
+        None => 0,
         Some(dir) => {
-            let sql = format!("{there} AND dir = ?2");
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_row(params![number, dir], |row| row.get(0))?
+            connection.prepare_cached(there)?.query_row(params![number, dir], |row| row.get(0))?
         }
     };
     Ok(ProviderAnswer::Tally(Tally {
