@@ -37,9 +37,11 @@ pub(crate) struct Growth {
     /// What there is more and more of.
     pub(crate) of: &'static str,
     pub(crate) curves: Vec<Curve>,
+    /// What is counted.
+    pub(crate) unit: Unit,
 }
 
-/// One thing that grows, in seconds.
+/// One thing that grows.
 pub(crate) struct Curve {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
@@ -47,7 +49,7 @@ pub(crate) struct Curve {
 
 impl Growth {
     pub(crate) fn of(name: &'static str, title: &'static str, of: &'static str) -> Self {
-        Self { name, title, of, curves: Vec::new() }
+        Self { name, title, of, curves: Vec::new(), unit: Unit::Seconds }
     }
 
     /// What a measure came to, at a place.
@@ -60,13 +62,13 @@ impl Growth {
             });
             self.curves[index].points.push((place as f64, cost.each));
         }
-        let last = |curve: &Curve| Unit::Seconds.short(curve.points.last().expect("one").1);
+        let last = |curve: &Curve| self.unit.short(curve.points.last().expect("one").1);
         let values = self.curves.iter().map(|curve| format!("{} {}", curve.name, last(curve)));
         println!("{}, {place} {}: {}", self.title, self.of, values.collect::<Vec<_>>().join(", "));
     }
 
     pub(crate) fn value(&self) -> Value {
-        let curve = |curve: &Curve| json!({ "name": curve.name, "seconds": curve.points });
+        let curve = |curve: &Curve| json!({ "name": curve.name, self.unit.name(): curve.points });
         let curves: Vec<_> = self.curves.iter().map(curve).collect();
         json!({ "name": self.name, "title": self.title, "of": self.of, "curves": curves })
     }
@@ -86,7 +88,11 @@ impl Bench<'_> {
         ];
         let only = self.asked.only.as_deref().unwrap_or_default();
         let asked = all.into_iter().filter(|(name, _)| name.contains(only));
-        asked.map(|(_, measure)| measure(self)).collect()
+        let mut all: Vec<_> = asked.map(|(_, measure)| measure(self)).collect();
+        if "account".contains(only) {
+            all.extend(self.with_an_account());
+        }
+        all
     }
 
     /// As many places as are asked for, and no more of each than there may be.

@@ -7,25 +7,30 @@
 //! cargo bench --bench compare -- --json FILE          for programs, too
 //! cargo bench --bench compare -- --page               writes them into docs/performance.md
 //! cargo bench --bench compare -- --growth --page      how cost grows, with the pictures of that page
+//! cargo bench --bench compare -- --growth --long      with a million messages in an account, too
+//! cargo bench --bench compare -- --messages 10000     instead of 100,000 in an account
 //! benches/peers                                       fetches the peers that are missing
 //! ```
 //!
 //! ```text
-//! requests  sessions  notices  submits  sendmail  smtp  receiving  bystanders  flood  starts   the measures
+//! requests  sessions  notices  submits  sendmail  smtp  receiving  imap  bystanders  flood  starts   the measures
 //! growth    page  plot                                                         how they grow, and what is shown
 //! measure   things that are timed in turns, and what the times say             load   many clients in one loop
-//! wire      our broker       floor   what the machine does without one         peers, bus   programs that do something alike
+//! wire      our broker       floor   what the machine does without one         peers, bus, postfix, dovecot, mirrors   programs that do something alike
 //! ```
 //!
 //! Everything is on one processor, so that both sides are scheduled alike. Quote the ratios: the absolute times are the machine's.
 
 mod bus;
 mod bystanders;
+mod dovecot;
 mod flood;
 mod floor;
 mod growth;
+mod imap;
 mod load;
 mod measure;
+mod mirrors;
 mod notices;
 mod page;
 mod peers;
@@ -61,6 +66,10 @@ struct Asked {
     json: Option<String>,
     page: bool,
     growth: bool,
+    /// Whether there may be a million messages in an account.
+    long: bool,
+    /// How many there are in the account of the table.
+    messages: usize,
     /// `cargo test --benches` wants to know that it runs, and not how fast.
     test: bool,
 }
@@ -142,6 +151,8 @@ impl Asked {
             json: after("--json"),
             page,
             growth: words.iter().any(|word| word == "--growth"),
+            long: words.iter().any(|word| word == "--long"),
+            messages: after("--messages").and_then(|n| n.parse().ok()).unwrap_or(100_000),
             test,
         }
     }
@@ -149,6 +160,10 @@ impl Asked {
     /// A number that is small when it only matters that it runs.
     fn scaled(&self, number: usize) -> usize {
         if self.test { number.min(100) } else { number }
+    }
+
+    fn messages(&self) -> usize {
+        self.scaled(self.messages)
     }
 }
 
@@ -178,7 +193,7 @@ impl Bench<'_> {
     }
 
     fn run(&self) -> Vec<Line> {
-        let all: [(&str, Method<Self, Vec<Line>>); 15] = [
+        let all: [(&str, Method<Self, Vec<Line>>); 18] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -191,6 +206,9 @@ impl Bench<'_> {
             ("sendmail", Self::sendmail),
             ("SMTP hand-over", Self::smtp),
             ("new mail", Self::receiving),
+            ("account, syncs", Self::account),
+            ("account, programs", Self::account_of_many),
+            ("account, bystanders", Self::account_bystanders),
             ("slowest hundredth of everybody else", Self::bystanders),
             ("beside a flood", Self::floods),
             ("cold start", Self::starts),

@@ -115,6 +115,7 @@ enum Beside {
 pub(crate) enum Unit {
     Seconds,
     Bytes,
+    Number,
 }
 
 impl<'a> Measure<'a> {
@@ -212,6 +213,11 @@ impl Line {
         }
         values.sort_by(f64::total_cmp);
         Self { measure: measure.into(), beside: Beside::Limit { name, values, most, unit } }
+    }
+
+    /// A measure without the program that it takes.
+    pub(crate) fn missing(measure: impl Into<String>, name: &'static str) -> Self {
+        Self { measure: measure.into(), beside: Beside::Missing(name) }
     }
 
     /// Whether the goal is met; `None` without one.
@@ -321,7 +327,7 @@ impl Line {
                 "met": met,
             }),
             Beside::Limit { name, values, most, unit } => {
-                let unit = if *unit == Unit::Bytes { "bytes" } else { "seconds" };
+                let unit = unit.name();
                 let values = json!({ "median": at(values, 0.5), "quarter": at(values, 0.25), "three_quarters": at(values, 0.75) });
                 json!({ "beside": name, unit: values, "goal": { "at_most": most }, "met": met })
             }
@@ -356,9 +362,19 @@ fn detail(what: &str, ours: f64, theirs: f64) -> String {
 }
 
 impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::Number => "number",
+        }
+    }
+
     /// A number of these, for people.
     pub(crate) fn short(self, number: f64) -> String {
         match (self, number) {
+            (Self::Number, n) if n.fract() == 0.0 => format!("{n}"),
+            (Self::Number, n) => format!("{n:.2}"),
             (Self::Bytes, n) => format!("{:.1} KiB", n / 1024.0),
             (Self::Seconds, s) if s >= 1.0 => format!("{s:.2} s"),
             (Self::Seconds, s) if s >= 1e-3 => format!("{:.2} ms", s * 1e3),

@@ -76,7 +76,7 @@ pub(crate) fn write_growth(all: &[Growth], how: &str) {
         text += &format!("| {} | {} |\n", growth.of, names.join(" | "));
         text += &format!("|--:|{}\n", "--:|".repeat(names.len()));
         for (row, (x, _)) in growth.curves[0].points.iter().enumerate() {
-            let values = growth.curves.iter().map(|curve| Unit::Seconds.short(curve.points[row].1));
+            let values = growth.curves.iter().map(|curve| growth.unit.short(curve.points[row].1));
             text +=
                 &format!("| {} | {} |\n", thousands(*x), values.collect::<Vec<_>>().join(" | "));
         }

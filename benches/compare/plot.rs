@@ -34,10 +34,13 @@ fn count(number: f64) -> String {
     }
 }
 
-/// A power of ten of seconds.
-fn time(seconds: f64) -> String {
-    let text = Unit::Seconds.short(seconds);
-    text.replace(".00", "")
+/// A power of ten of what is counted.
+fn amount(unit: Unit, number: f64) -> String {
+    match unit {
+        Unit::Seconds => unit.short(number).replace(".00", ""),
+        Unit::Bytes => count(number) + "B",
+        Unit::Number => count(number),
+    }
 }
 
 /// The picture.
@@ -65,7 +68,7 @@ pub(crate) fn svg(growth: &Growth) -> String {
     }
     for exponent in up.0..=up.1 {
         let y = place(10_f64.powi(exponent), up, (bottom, top));
-        let label = time(10_f64.powi(exponent));
+        let label = amount(growth.unit, 10_f64.powi(exponent));
         let _ = writeln!(
             lines,
             "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#30363d\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",

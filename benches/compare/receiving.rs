@@ -133,7 +133,7 @@ impl Maildir {
 }
 
 /// A client that is told of new mail.
-fn listener(broker: &Broker) -> Client {
+pub(crate) fn listener(broker: &Broker) -> Client {
     let mut client = broker.connect();
     // A mailbox watches for programs with mail.
     let member = client.log_on(LogonFlags::default());

@@ -10,7 +10,7 @@ use sundown_protocol::{Events, Request};
 use crate::Bench;
 use crate::floor::{Hop, SqliteFloor, WriteLoop};
 use crate::measure::{Cost, Goal, Line, Measure, Side, Unit};
-use crate::wire::{CROWD, Client};
+use crate::wire::{Broker, CROWD, Client};
 
 /// Processes that come and go in a round.
 const PROCESSES: usize = 100;
@@ -105,18 +105,7 @@ impl Bench<'_> {
 
     /// How long a process with so many open objects and one unsaved draft takes to leave.
     pub(crate) fn leave_with(&self, objects: usize, many: usize) -> Cost {
-        let mut client = self.broker.connect();
-        let member = client.log_on(LogonFlags::default());
-        let what = Opening::StatusTable;
-        client.ask_many(objects - 1, || Request::Open { member, what: what.clone() });
-        // Both are as busy before they leave, so that caches and sleeping threads are the same.
-        client.ask_many(many - objects, || Request::Flush { member });
-        let content = Content::Inline(Blob(DRAFT.to_vec()));
-        client.ask(Request::Draft { member, store: 0, content }).expect("a draft");
-        client.ask(Request::QueryFastShutdown).expect("supported");
-        let began = Instant::now();
-        client.ask(Request::DoFastShutdown { remembered: false }).expect("done");
-        Cost::of(began.elapsed(), 1)
+        leave(&self.broker, objects, many)
     }
 
     pub(crate) fn shared_logoff(&self) -> Vec<Line> {
@@ -178,10 +167,35 @@ impl Bench<'_> {
     }
 }
 
+/// How long a process with so many open objects and one unsaved draft takes to leave a broker.
+pub(crate) fn leave(broker: &Broker, objects: usize, many: usize) -> Cost {
+    let mut client = broker.connect();
+    let member = client.log_on(LogonFlags::default());
+    let what = Opening::StatusTable;
+    client.ask_many(objects - 1, || Request::Open { member, what: what.clone() });
+    // Both are as busy before they leave, so that caches and sleeping threads are the same.
+    client.ask_many(many - objects, || Request::Flush { member });
+    let content = Content::Inline(Blob(DRAFT.to_vec()));
+    client.ask(Request::Draft { member, store: 0, content }).expect("a draft");
+    client.ask(Request::QueryFastShutdown).expect("supported");
+    let began = Instant::now();
+    client.ask(Request::DoFastShutdown { remembered: false }).expect("done");
+    Cost::of(began.elapsed(), 1)
+}
+
 /// Bytes of memory that a process has.
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that it has had.
+pub(crate) fn peak(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
     let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
     kilobytes * 1024
 }

@@ -873,7 +873,7 @@ pub enum StoreRead {
     Tally {
         /// The mailbox.
         mailbox: PathBuf,
-        /// The directory whose messages are counted; `None` for all of the mailbox.
+        /// The directory whose messages are counted; `None` for none, because counting takes longer the more there are.
         dir: Option<String>,
     },
     /// Whether a message exists.
@@ -1640,7 +1640,7 @@ pub struct Tally {
     pub pending: u64,
     /// Messages whose bytes are to be fetched.
     pub fetches: u64,
-    /// Messages.
+    /// Messages of the directory that was asked about.
     pub messages: u64,
 }
 

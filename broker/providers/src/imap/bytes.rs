@@ -28,6 +28,23 @@ impl Account<'_> {
         shown.filter_map(|folder| folder.seen).map(|seen| u64::from(seen.exists)).sum()
     }
 
+    /// How many of them the first mirror of their folders has not taken yet.
+    pub(super) fn untaken(&mut self) -> Result<u64, Halt> {
+        let (dirs, mut untaken) = (self.with_messages().collect::<Vec<_>>(), 0);
+        for dir in dirs {
+            if !self.is_first(&dir)? {
+                continue;
+            }
+            let folder = self.folder(&dir)?;
+            let exists = folder.seen.map_or(0, |seen| u64::from(seen.exists));
+            untaken += match &folder.older {
+                Some(older) => older.len() as u64,
+                None => exists.saturating_sub(self.book.rows_in(&dir)?),
+            };
+        }
+        Ok(untaken)
+    }
+
     /// Whether there is more to take or to fetch.
     pub(super) fn is_behind(&mut self) -> Result<bool, Halt> {
         if !self.all_fetched {

@@ -12,7 +12,7 @@ use super::facts::Kept;
 use super::names::{self, spot};
 use super::take::{CHUNK, NEWEST};
 use super::{Data, Fetch, Response, facts};
-use crate::mailbox::Halt;
+use crate::mailbox::{Halt, PAGE};
 
 /// More changes than these are not kept of one answer.
 const MOST_CHANGES: usize = 1 << 20;
@@ -20,8 +20,8 @@ const MOST_CHANGES: usize = 1 << 20;
 /// More different keywords than fill this are not kept of one answer, in bytes.
 const MOST_KEYWORDS: usize = 4 << 20;
 
-/// With more changed flags than this a folder's rows are compared in one go.
-const FEW: usize = 64;
+/// How many rows are read at once to compare flags, unless those of most messages are compared.
+const FEW: u32 = 16;
 
 impl Account<'_> {
     /// Looks at every folder that may have changed, and takes what is new.
@@ -186,25 +186,14 @@ impl Account<'_> {
         flags: &FlagList,
     ) -> Result<(), Halt> {
         let validity = selected.validity;
+        let is_most = flags.rows.len() > selected.exists as usize / 8;
+        let at_once = if is_most { PAGE } else { FEW };
+        let there: BTreeMap<u32, &FlagRow> = flags.rows.iter().map(|row| (row.uid, row)).collect();
+        let rows = there.into_values().map(|row| (names::message(validity, row.uid), row));
         let mut changed = Vec::new();
-        if flags.rows.len() <= FEW {
-            for row in &flags.rows {
-                let known = self.book.flags_of(dir, &names::message(validity, row.uid))?;
-                changed.extend(known.and_then(|before| flags.differs(row, &before)));
-            }
-        } else {
-            let there: BTreeMap<u32, &FlagRow> =
-                flags.rows.iter().map(|row| (row.uid, row)).collect();
-            self.book.each_row(dir, |_, name, before| {
-                if let Some((of, uid)) = names::number(name)
-                    && of == validity
-                    && let Some(row) = there.get(&uid)
-                {
-                    changed.extend(flags.differs(row, before));
-                }
-                Ok(())
-            })?;
-        }
+        self.book.each_of(dir, rows, at_once, |row, before| {
+            changed.extend(flags.differs(row, before));
+        })?;
         // What is missing there may be what the folder does not keep, which is known once it was open to be changed.
         let are_missing = |(_, before, there): &(u32, Flags, Flags)| {
             let missing = |keyword| !there.keywords.contains(keyword);

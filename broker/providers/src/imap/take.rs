@@ -77,7 +77,7 @@ impl Account<'_> {
             Some(older) => older,
             None => self.search(&format!("UID 1:{}", cursor.low - 1))?,
         };
-        older.retain(|uid| *uid < cursor.low);
+        older.truncate(older.partition_point(|uid| *uid < cursor.low));
         let chunk = older.split_off(older.len().saturating_sub(most));
         let low = if older.is_empty() { 1 } else { chunk.first().copied().unwrap_or(1) };
         if !chunk.is_empty() {

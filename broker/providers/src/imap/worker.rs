@@ -157,8 +157,8 @@ impl Worker {
     /// Says how far the account is; and how many changes it does not have yet.
     fn report(&self, account: &mut Account<'_>, checked: Option<u64>) -> Result<u64, Halt> {
         let tally = account.book.tally()?;
-        let total = account.messages().max(tally.messages);
-        let done = tally.messages.saturating_sub(tally.fetches);
+        let total = account.messages();
+        let done = total.saturating_sub(account.untaken()? + tally.fetches);
         let syncing = (account.is_behind()? && done < total).then_some(Syncing { done, total });
         let (pending, changed) = (tally.pending, account.book.changed.map(milliseconds));
         let report = MailboxReport { connections: 1, pending, syncing, checked, changed };
@@ -214,6 +214,8 @@ impl Worker {
                 passed = true;
                 checked = Some(now());
                 if !held.looks.is_empty() {
+                    // Said first, so that who then waits for the rest knows that there is one.
+                    self.report(&mut account, checked)?;
                     let found = account.book.take_found()?;
                     answer_with(&mut held.looks, &Ok(Some(found)));
                 }

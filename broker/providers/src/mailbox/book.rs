@@ -18,6 +18,10 @@ use crate::{MailboxSupport, Result, SLICE, StoreReader};
 /// How many rows are read at once.
 pub(crate) const PAGE: u32 = 256;
 
+/// How many messages are asked for at once whose bytes are to be fetched: with one command for as many, the server's answers do not wait
+/// for the next command.
+const FETCHES: u32 = 500;
+
 /// The most bytes of messages in a slice, unless one piece has more.
 const SLICE_BYTES: usize = 256 << 10;
 
@@ -201,6 +205,34 @@ impl Book {
         }
     }
 
+    /// Calls a function with the flags that messages were last seen with, whose names are in order, as far as they are there. So many
+    /// rows are read at once: more are better for names that lie close together.
+    pub(crate) fn each_of<T>(
+        &mut self,
+        dir: &str,
+        names: impl Iterator<Item = (String, T)>,
+        limit: u32,
+        mut see: impl FnMut(T, &Flags),
+    ) -> std::result::Result<(), Halt> {
+        let mut page = Rows { rows: Vec::new(), more: true };
+        for (name, of) in names {
+            let mut at = page.rows.partition_point(|(found, _)| *found < name);
+            while at == page.rows.len() && page.more {
+                self.go_on()?;
+                let mut after = just_before(&name);
+                if let Some((last, _)) = page.rows.pop() {
+                    after = after.max(last);
+                }
+                page = self.rows(dir, &after, limit)?;
+                at = page.rows.partition_point(|(found, _)| *found < name);
+            }
+            if let Some((_, flags)) = page.rows.get(at).filter(|(found, _)| *found == name) {
+                see(of, flags);
+            }
+        }
+        Ok(())
+    }
+
     /// How far a directory of an account is mirrored.
     pub(crate) fn cursor(&mut self, dir: &str) -> Result<Option<Cursor>> {
         let (mailbox, dir) = (self.mailbox.clone(), dir.to_owned());
@@ -212,8 +244,7 @@ impl Book {
 
     /// Messages of an account whose bytes are to be fetched, and the cursor to go on.
     pub(crate) fn fetches(&mut self, after: u64) -> Result<Fetches> {
-        let question =
-            StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: SLICE as u32 };
+        let question = StoreRead::Fetches { mailbox: self.mailbox.clone(), after, limit: FETCHES };
         match self.ask(&question)? {
             ProviderAnswer::Fetches { rows, next } => Ok((rows, next)),
             _ => Ok((Vec::new(), None)),

@@ -16,7 +16,7 @@ mod orders;
 pub(crate) mod testing;
 pub(crate) mod utf7;
 
-pub(crate) use book::{Book, milliseconds, now};
+pub(crate) use book::{Book, PAGE, milliseconds, now};
 pub(crate) use desk::{Desks, Seat, Work};
 pub(crate) use halt::{Halt, Standing};
 pub(crate) use orders::{Answered, Leave, Order, Orders, Waiting, Waker, answer, answer_with};

@@ -14,9 +14,10 @@ use sundown_protocol::request::Folder;
 
 use super::body;
 use super::mirror::{Lying, Mailbox, lying};
-use super::rows::{decode_flags, key, keywords_text};
+use super::rows::{body_sum, decode_flags, key, keywords_text};
 use super::schema::{GONE, folder_number};
 use super::spots;
+use super::sum::By;
 use super::write::{Writer, wall};
 use crate::fault::Failure;
 
@@ -172,14 +173,22 @@ impl Writer {
         if !first && !self.has_upload(upload)? {
             return Ok(());
         }
-        self.append(upload, bytes)?;
-        if !last {
-            return Ok(());
-        }
-        let Some((body, size)) = self.take_upload(upload)? else { return Ok(()) };
-        let sql = "UPDATE message SET body = ?2, size = ?3 WHERE seq = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![lying.seq, body, size])?;
-        self.sum_up(lying.seq, lying.record)?;
+        let (body, size) = if first && last {
+            // Most messages come in one piece, and need no upload.
+            let body = self.take_body()?;
+            body::insert(&self.connection, body, body::FIRST, bytes)?;
+            (body, bytes.len() as u64)
+        } else {
+            self.append(upload, bytes)?;
+            if !last {
+                return Ok(());
+            }
+            let Some(whole) = self.take_upload(upload)? else { return Ok(()) };
+            whole
+        };
+        let sql = "UPDATE message SET body = ?2, size = ?3, body_sum = ?4 WHERE seq = ?1";
+        let sum = body_sum(By::Xxh3, lying.record, body, size);
+        self.connection.prepare_cached(sql)?.execute(params![lying.seq, body, size, sum])?;
         let sql = "UPDATE remote SET fetch = NULL WHERE message = ?1";
         self.connection.prepare_cached(sql)?.execute([lying.seq])?;
         changes.push(StoreChange::Modified { record: lying.record, folder });
@@ -346,13 +355,12 @@ pub(super) fn tally(
     };
     // A message that is gone keeps its spot.
     let there = "SELECT count(*) FROM spot JOIN message ON message.seq = spot.message
-                 WHERE mailbox = ?1 AND name IS NOT NULL AND (message.folder <> 0 OR pending = 1)";
+                 WHERE mailbox = ?1 AND dir = ?2 AND name IS NOT NULL
+                     AND (message.folder <> 0 OR pending = 1)";
     let messages = match dir {
-        None => count(there)?,
+        None => 0,
         Some(dir) => {
-            let sql = format!("{there} AND dir = ?2");
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_row(params![number, dir], |row| row.get(0))?
+            connection.prepare_cached(there)?.query_row(params![number, dir], |row| row.get(0))?
         }
     };
     Ok(ProviderAnswer::Tally(Tally {
