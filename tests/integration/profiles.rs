@@ -41,7 +41,10 @@ fn a_profile_shows_the_local_mail_of_its_user() {
         shown["mailboxes"].as_array().expect("a list").clone()
     };
     let [mailbox] = &shown("default")[..] else { panic!("one mailbox") };
-    assert_eq!(keys(mailbox), "addresses fast_shutdown folders kind name path watch");
+    assert_eq!(
+        keys(mailbox),
+        "addresses fast_shutdown folders host kind name password path port security username watch"
+    );
     let path = home.data().join("default/Maildir");
     assert_eq!(mailbox["path"], path.to_str().expect("text"));
     assert_eq!((&mailbox["folders"], &mailbox["watch"]), (&json!("inbox"), &json!("members")));
@@ -279,6 +282,14 @@ fn an_address_is_enough_for_a_known_service() {
     assert_eq!(shown["identity"], "anna@gmail.com");
     assert_eq!(shown["transports"][0]["rewrite_from"], "always");
     assert_eq!(shown["mailboxes"].as_array().map(Vec::len), Some(1));
+    let mailbox = &shown["mailboxes"][0];
+    let login = ["host", "port", "security", "username", "password"].map(|key| &mailbox[key]);
+    let expected = [json!("imap.gmail.com"), json!(993), json!("tls"), json!("anna@gmail.com")];
+    assert_eq!(login[..4], expected.iter().collect::<Vec<_>>());
+    assert_eq!((login[4], &mailbox["folders"]), (&json!("command"), &json!(null)));
+    let text = home.run(&["profile", "show", "mail"]).ok().output;
+    let line = "imap: tls, user anna@gmail.com, password from a command\n";
+    assert!(text.contains(line), "{text}");
 
     let shown = |name: &str, address: &str, more: &[&str]| {
         home.run(&[&["profile", "add", name, address], &password[..], more].concat()).ok();
