@@ -332,10 +332,12 @@ pub(crate) struct ImportArguments {
 pub(crate) struct AddArguments {
     /// The profile's name
     pub(crate) name: String,
-    /// The sender of messages that name no sender [default: the user name if it is an address, else the user at this host]
+    /// The mail address of an account at a provider; servers that no option names are found by it
+    pub(crate) address: Option<String>,
+    /// The sender of messages that name no sender [default: ADDRESS, or the user name if it is an address, else the user at this host]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) identity: Option<String>,
-    /// The kind of its transport [default: smtp with --host, else maildir]
+    /// The kind of its transport [default: smtp with ADDRESS or --host, else maildir]
     #[arg(long, value_enum)]
     pub(crate) kind: Option<TransportKind>,
     /// The server that sends the mail
@@ -350,7 +352,7 @@ pub(crate) struct AddArguments {
     /// Needed for --security none to another host, where the network can read the mail: the word `i-understand`
     #[arg(long, value_name = "WORD")]
     pub(crate) plaintext: Option<String>,
-    /// The user name at the server
+    /// The user name at the server [default: ADDRESS]
     #[arg(long, value_name = "USER")]
     pub(crate) username: Option<String>,
     /// A command line that prints the password
@@ -390,10 +392,28 @@ pub(crate) struct AddArguments {
     /// With --host: add no Maildir for addresses of this host
     #[arg(long)]
     pub(crate) no_local: bool,
+    /// The IMAP server that has the account's incoming mail; it takes the same password
+    #[arg(long, value_name = "HOST")]
+    pub(crate) imap_host: Option<String>,
+    /// The IMAP server's port [default: 993; with starttls and none 143]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) imap_port: Option<u16>,
+    /// How the connection to the IMAP server is encrypted [default: tls]; none is for a server on this host
+    #[arg(long, value_name = "SECURITY", value_parser = IMAP_SECURITIES)]
+    pub(crate) imap_security: Option<String>,
+    /// The user name at the IMAP server [default: that of --username]
+    #[arg(long, value_name = "USER")]
+    pub(crate) imap_username: Option<String>,
+    /// With ADDRESS: only send, and show no incoming mail of the account
+    #[arg(long, conflicts_with_all = ["imap_host", "imap_port", "imap_security", "imap_username"])]
+    pub(crate) no_imap: bool,
 }
 
 /// What `security` can be.
 pub(crate) const SECURITIES: [&str; 4] = ["starttls", "tls", "opportunistic", "none"];
+
+/// What `security` of an IMAP server can be.
+pub(crate) const IMAP_SECURITIES: [&str; 3] = ["tls", "starttls", "none"];
 
 /// Kinds of transports that `profile add` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

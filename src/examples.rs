@@ -100,6 +100,7 @@ Examples:
 
 pub(crate) const PROFILE_ADD: &str = "\
 Examples:
+  sundown profile add work anna@example.org --password-file ~/.secret
   sundown profile add notes --maildir ~/Maildir
   sundown profile add work --host smtp.example.org --username anna
   sundown profile add relay --host localhost --security none --accept '*'";

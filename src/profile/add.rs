@@ -15,6 +15,7 @@ use sundown_mail::address::{is_full, split};
 use toml::Value;
 
 use super::ask::{self, Dialog};
+use super::servers::{self, Resolver};
 use super::{load, show};
 use crate::cli::{AddArguments, Context, TransportKind};
 use crate::output;
@@ -32,10 +33,19 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let file = free_file(places, &arguments.name)?;
     let mut arguments = arguments.clone();
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+    arguments.check_address()?;
+    let find = |address: &str| {
+        let resolver = Resolver::of_this_host();
+        servers::find(address, |name| resolver.services(name))
+    };
+    let hint = if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         let (input, output) = (std::io::stdin().lock(), std::io::stderr());
-        ask::complete(&mut arguments, &mut Dialog { input, output })?;
-    }
+        ask::complete(&mut arguments, &mut Dialog { input, output }, find)?;
+        // The person has read it.
+        None
+    } else {
+        arguments.find_servers(find)?
+    };
     arguments.check()?;
     write(&file, &arguments.content()?, context.paths.whose)?;
     let profile = load(&arguments.name, places).map_err(|error| {
@@ -44,8 +54,17 @@ pub(super) fn run(
         output::error(error.code(), format!("no profile was made: {error}"))
     })?;
     let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
-    let value = json!({ "profile": profile.name, "file": file, "transports": names });
+    let mailboxes: Vec<_> = profile.mailboxes.iter().map(|m| &m.provider.name).collect();
+    let value = json!({
+        "profile": profile.name,
+        "file": file,
+        "transports": names,
+        "mailboxes": mailboxes,
+    });
     output::print(context.json, &value, || report(&profile, &file));
+    if let Some(hint) = hint.filter(|_| !context.json) {
+        output::complain(hint);
+    }
     if arguments.lacks_identity() && !context.json {
         output::complain(&format!(
             "the server mostly takes mail of its user alone, and which address that is is not known: add \
@@ -118,19 +137,25 @@ fn write_new(file: &Path, content: &str, mode: u32) -> Result<(), Error> {
 /// A report for people on the new profile.
 fn report(profile: &Profile, file: &Path) -> String {
     let mut text = format!("made {}\n", file.display());
+    let (accounts, maildirs): (Vec<_>, Vec<_>) =
+        profile.mailboxes.iter().map(|m| &m.provider).partition(|p| p.kind == "imap");
     if let [server, local @ ..] = &profile.transports[..]
         && server.provider.kind == "smtp"
     {
         text += &format!("mail goes to {}\n", show::place(&server.provider));
+        for account in &accounts {
+            text += &format!("mail comes from {}\n", show::place(account));
+        }
+        let beside = if accounts.is_empty() { "" } else { ", and is not in the Inbox" };
         for local in local {
             let place = show::place(&local.provider);
             text += &format!(
-                "mail for users of this host goes into {place}; --no-local leaves that out\n"
+                "mail for users of this host goes into {place}{beside}; --no-local leaves that out\n"
             );
         }
     }
-    for mailbox in &profile.mailboxes {
-        let place = show::place(&mailbox.provider);
+    for maildir in maildirs {
+        let place = show::place(maildir);
         text += &format!("the Inbox shows what comes into {place} for {}\n", profile.identity);
     }
     text + &format!("try it with `sundown profile check {}`\n", profile.name)
@@ -154,6 +179,7 @@ impl AddArguments {
     /// The given options that are only for a server.
     fn only_smtp(&self) -> impl Iterator<Item = &'static str> {
         let given = [
+            ("ADDRESS", self.address.is_some()),
             ("--host", self.host.is_some()),
             ("--port", self.port.is_some()),
             ("--security", self.security.is_some()),
@@ -165,8 +191,21 @@ impl AddArguments {
             ("--tls-certificate", self.tls_certificate.is_some()),
             ("--tls-key", self.tls_key.is_some()),
             ("--no-local", self.no_local),
+            ("--imap-host", self.imap_host.is_some()),
+            ("--no-imap", self.no_imap),
         ];
-        given.into_iter().filter_map(|(name, given)| given.then_some(name)).chain(self.passwords())
+        let given = given.into_iter().filter_map(|(name, given)| given.then_some(name));
+        given.chain(self.about_imap()).chain(self.passwords())
+    }
+
+    /// The given options that say more of an IMAP server than its name.
+    fn about_imap(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let given = [
+            ("--imap-port", self.imap_port.is_some()),
+            ("--imap-security", self.imap_security.is_some()),
+            ("--imap-username", self.imap_username.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, given)| given.then_some(name))
     }
 
     /// The given options that say where the password is.
@@ -178,6 +217,16 @@ impl AddArguments {
             ("--password-env", self.password_env.is_some()),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name))
+    }
+
+    /// Whether ADDRESS is one.
+    fn check_address(&self) -> Result<(), Error> {
+        match self.address.as_deref().filter(|address| !is_full(address)) {
+            Some(address) => Err(output::invalid(format!(
+                "{address:?} is not the mail address of an account, such as anna@example.org"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether the options fit together. Their values are checked when the file is read.
@@ -192,32 +241,37 @@ impl AddArguments {
         let why = if self.host.is_none() {
             "--host is missing: the server that takes mail further".to_owned()
         } else if self.username.is_some() && password.is_none() {
-            "--username needs one of --password-command, --password-file, --password-credential \
-             and --password-env"
-                .to_owned()
+            let who = if self.address.is_some() { "an account" } else { "--username" };
+            format!(
+                "{who} needs one of --password-command, --password-file, --password-credential and --password-env"
+            )
         } else if let Some(option) = password.filter(|_| self.username.is_none()) {
             format!("{option} needs --username")
         } else if self.auth.is_some() && self.username.is_none() {
             "--auth needs --username".to_owned()
         } else if self.no_local && self.maildir.is_some() {
             "--maildir is for local addresses, and --no-local leaves them out".to_owned()
+        } else if self.imap_host.is_some() && self.username.is_none() {
+            "--imap-host needs --username, and where the password is".to_owned()
+        } else if let Some(option) = self.about_imap().next().filter(|_| self.imap_host.is_none()) {
+            format!("{option} needs --imap-host")
         } else {
             return Ok(());
         };
         Err(output::invalid(why))
     }
 
-    /// The sender of messages that name none: as given or, if it is an address, the user that logs on to the server.
+    /// The sender of messages that name none: as given, or the account's address or, if it is an address, the user that logs on.
     fn identity(&self) -> Option<&str> {
         let is_address = |name: &&str| split(name).is_ok_and(|(_, domain)| !domain.is_empty());
         let login = self.username.as_deref().filter(is_address);
-        self.identity.as_deref().or(login)
+        self.identity.as_deref().or(self.address.as_deref()).or(login)
     }
 
     /// The contents of the file.
     fn content(&self) -> Result<String, Error> {
         let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
-        Ok(identity.unwrap_or_default() + &self.transports()? + &self.mail())
+        Ok(identity.unwrap_or_default() + &self.transports()? + &self.mailbox()? + &self.mail())
     }
 
     /// `[mail]`: who mail is from, and who is a user of this host.
@@ -253,36 +307,69 @@ impl AddArguments {
         let maildir = self.maildir.as_deref().map(absolute).transpose()?;
         if self.kind() == TransportKind::Maildir {
             let keys = [("kind", Some(text("maildir"))), ("path", maildir), ("accept", accept)];
-            return Ok(section(keys));
+            return Ok(section("transport", keys));
         }
-        let server = section([
+        let mut keys = vec![
             ("kind", Some(text("smtp"))),
             ("host", self.host.as_deref().map(text)),
             ("port", self.port.map(|port| Value::Integer(port.into()))),
             ("security", self.security.as_deref().map(text)),
             ("plaintext", self.plaintext.as_deref().map(text)),
             ("username", self.username.as_deref().map(text)),
+        ];
+        keys.extend(self.credentials()?);
+        keys.push(("tls_fingerprint", self.tls_fingerprint.as_deref().map(text)));
+        keys.push(("accept", accept));
+        let server = section("transport", keys);
+        let about = "\n# Mail for users of this host, such as root.\n";
+        let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
+        let local = || about.to_owned() + &section("transport", maildir);
+        Ok(if self.takes_local_mail() { server + &local() } else { server })
+    }
+
+    /// The mailbox with the account's mail.
+    fn mailbox(&self) -> Result<String, Error> {
+        let Some(host) = &self.imap_host else { return Ok(String::new()) };
+        let username = self.imap_username.as_deref().or(self.username.as_deref());
+        let mut keys = vec![
+            ("kind", Some(text("imap"))),
+            ("host", Some(text(host))),
+            ("port", self.imap_port.map(|port| Value::Integer(port.into()))),
+            ("security", self.imap_security.as_deref().map(text)),
+            ("username", username.map(text)),
+        ];
+        keys.extend(self.credentials()?);
+        // Another host has another certificate.
+        let fingerprint = self.tls_fingerprint.as_deref();
+        let fingerprint = fingerprint.filter(|_| self.host.as_ref() == Some(host));
+        keys.push(("tls_fingerprint", fingerprint.map(text)));
+        let about = "\n# The account's incoming mail, with its folders.\n";
+        Ok(about.to_owned() + &section("mailbox", keys))
+    }
+
+    /// How to log on, and whom to trust: the same at both servers of an account.
+    fn credentials(&self) -> Result<[Key<'static>; 8], Error> {
+        let file = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        Ok([
             ("password_command", self.password_command.as_deref().map(text)),
-            ("password_file", self.password_file.as_deref().map(absolute).transpose()?),
+            ("password_file", file(&self.password_file)?),
             ("password_credential", self.password_credential.as_deref().map(text)),
             ("password_env", self.password_env.as_deref().map(text)),
             ("auth", self.auth.as_deref().map(text)),
-            ("ca_file", self.ca_file.as_deref().map(absolute).transpose()?),
-            ("tls_fingerprint", self.tls_fingerprint.as_deref().map(text)),
-            ("tls_certificate", self.tls_certificate.as_deref().map(absolute).transpose()?),
-            ("tls_key", self.tls_key.as_deref().map(absolute).transpose()?),
-            ("accept", accept),
-        ]);
-        let about = "\n# Mail for users of this host, such as root.\n";
-        let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
-        Ok(if self.takes_local_mail() { server + about + &section(maildir) } else { server })
+            ("ca_file", file(&self.ca_file)?),
+            ("tls_certificate", file(&self.tls_certificate)?),
+            ("tls_key", file(&self.tls_key)?),
+        ])
     }
 }
 
-/// A transport with these keys.
-pub(super) fn section<'k>(keys: impl IntoIterator<Item = (&'k str, Option<Value>)>) -> String {
-    let line = |(key, value): (&str, Option<Value>)| Some(format!("{key} = {}\n", value?));
-    "[[transport]]\n".to_owned() + &keys.into_iter().filter_map(line).collect::<String>()
+/// A key with its value, if it has one.
+type Key<'k> = (&'k str, Option<Value>);
+
+/// A transport or a mailbox with these keys.
+pub(super) fn section<'k>(what: &str, keys: impl IntoIterator<Item = Key<'k>>) -> String {
+    let line = |(key, value): Key<'_>| Some(format!("{key} = {}\n", value?));
+    format!("[[{what}]]\n") + &keys.into_iter().filter_map(line).collect::<String>()
 }
 
 fn text(text: &str) -> Value {

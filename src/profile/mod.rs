@@ -3,6 +3,7 @@
 //! ```text
 //! add       makes a profile's file from options
 //! ask       asks for what is missing, on a terminal
+//! servers   finds the servers of a mail address
 //! import    makes one from the settings of msmtp or nullmailer
 //! show      what a profile consists of; nothing of a password but where it is
 //! check     whether its providers work
@@ -16,6 +17,7 @@ mod check;
 mod import;
 pub(crate) mod mistakes;
 mod reload;
+mod servers;
 mod show;
 
 use std::process::ExitCode;

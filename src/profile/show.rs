@@ -7,7 +7,7 @@ use sundown_daemon::{MailboxSpec, Profile, ProviderSpec, Users, Watching};
 
 use crate::output;
 
-/// Where the password of an SMTP transport comes from. Only a file is named, because a command line may contain a secret.
+/// Where the password of a server comes from. Only a file is named, because a command line may contain a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Password<'a> {
     Command,
@@ -60,11 +60,7 @@ pub(super) fn value(profile: &Profile) -> Value {
             value["senders"] = json!(senders);
             value["identity"] = json!(option(spec, "identity"));
             value["rewrite_from"] = json!(option(spec, "rewrite_from"));
-            value["host"] = json!(option(spec, "host"));
-            value["port"] = json!(option(spec, "port").and_then(|port| port.parse::<u16>().ok()));
-            value["security"] = json!(option(spec, "security"));
-            value["username"] = json!(option(spec, "username"));
-            value["password"] = json!(Password::of(spec).map(Password::name));
+            add_server(&mut value, spec);
             value
         })
         .collect();
@@ -81,6 +77,15 @@ pub(super) fn value(profile: &Profile) -> Value {
     })
 }
 
+/// Adds the server of a transport or a mailbox; each key is null where there is none.
+fn add_server(value: &mut Value, spec: &ProviderSpec) {
+    value["host"] = json!(option(spec, "host"));
+    value["port"] = json!(option(spec, "port").and_then(|port| port.parse::<u16>().ok()));
+    value["security"] = json!(option(spec, "security"));
+    value["username"] = json!(option(spec, "username"));
+    value["password"] = json!(Password::of(spec).map(Password::name));
+}
+
 /// A mailbox. Without addresses it shows every message.
 fn mailbox(mailbox: &MailboxSpec) -> Value {
     let spec = &mailbox.provider;
@@ -91,6 +96,7 @@ fn mailbox(mailbox: &MailboxSpec) -> Value {
     });
     value["folders"] = json!(option(spec, "folders"));
     value["addresses"] = json!(addresses(spec).collect::<Vec<_>>());
+    add_server(&mut value, spec);
     value
 }
 
@@ -152,7 +158,9 @@ pub(super) fn text(profile: &Profile) -> String {
     }
     rows.extend(profile.address_books.iter().map(|spec| row("address book", spec, String::new())));
     let heading = ["provider", "name", "kind", "takes", "where"];
-    let servers: Vec<_> = profile.transports.iter().filter_map(server).collect();
+    let accounts = profile.mailboxes.iter().filter_map(|mailbox| login(&mailbox.provider));
+    let accounts = accounts.map(|login| format!("{login}\n"));
+    let servers: Vec<_> = profile.transports.iter().filter_map(server).chain(accounts).collect();
     format!(
         "profile {}, sender {}\n\n{}{}",
         profile.name,
@@ -189,9 +197,8 @@ pub(super) fn place(spec: &ProviderSpec) -> String {
     }
 }
 
-/// A line about the connection to a server.
-fn server(transport: &sundown_daemon::TransportSpec) -> Option<String> {
-    let spec = &transport.provider;
+/// How the connection to a server is protected, and who logs on.
+fn login(spec: &ProviderSpec) -> Option<String> {
     let security = match option(spec, "security")? {
         "none" => "in the clear",
         other => other,
@@ -200,6 +207,13 @@ fn server(transport: &sundown_daemon::TransportSpec) -> Option<String> {
         (Some(user), Some(password)) => format!("user {user}, password {}", password.words()),
         _ => "without logging on".to_owned(),
     };
+    Some(format!("{}: {security}, {login}", spec.name))
+}
+
+/// A line about the server of a transport.
+fn server(transport: &sundown_daemon::TransportSpec) -> Option<String> {
+    let spec = &transport.provider;
+    let login = login(spec)?;
     let identity = option(spec, "identity").unwrap_or_default();
     let authors = match option(spec, "rewrite_from") {
         Some("always") if transport.senders.is_empty() => format!(", all mail is from {identity}"),
@@ -207,7 +221,7 @@ fn server(transport: &sundown_daemon::TransportSpec) -> Option<String> {
         Some("never") => ", senders stay as they are".to_owned(),
         _ => String::new(),
     };
-    Some(format!("{}: {security}, {login}{authors}\n", spec.name))
+    Some(format!("{login}{authors}\n"))
 }
 
 fn option<'a>(spec: &'a ProviderSpec, key: &str) -> Option<&'a str> {

@@ -26,6 +26,7 @@ const BUILDS: &str = "it builds and tests the source";
 const INSTALLS: &str = "it installs, as root: tests/deploy/inside does the same by the package";
 const CONTAINER: &str = "it needs an engine for containers";
 const SERVER: &str = "it asks a server";
+const DNS: &str = "it asks DNS";
 const READERS: &str = "it names an entry of the reader's";
 
 /// Commands that are not run, by the page and a part of the line, and why.
@@ -39,8 +40,10 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/command.md", "update-alternatives", INSTALLS),
     ("docs/command.md", "sundown man | man -l -", "it needs a pager and its formatter"),
     ("docs/command.md", "0 6 * * *", "it is a line of a crontab"),
+    ("docs/command.md", "sundown profile add work anna@example.org", DNS),
     ("docs/command.md", "sundown profile check work", SERVER),
     ("docs/command.md", "coproc", "it waits until another program ends the session"),
+    ("docs/mail.md", "sundown profile add default anna@example.org --password-command", DNS),
     ("docs/mail.md", "--to bo@example.net", SERVER),
     ("docs/mail.md", "sundown profile check default", SERVER),
     ("docs/mail.md", "queue show ENTRY", READERS),

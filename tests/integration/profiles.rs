@@ -41,7 +41,10 @@ fn a_profile_shows_the_local_mail_of_its_user() {
         shown["mailboxes"].as_array().expect("a list").clone()
     };
     let [mailbox] = &shown("default")[..] else { panic!("one mailbox") };
-    assert_eq!(keys(mailbox), "addresses fast_shutdown folders kind name path watch");
+    assert_eq!(
+        keys(mailbox),
+        "addresses fast_shutdown folders host kind name password path port security username watch"
+    );
     let path = home.data().join("default/Maildir");
     assert_eq!(mailbox["path"], path.to_str().expect("text"));
     assert_eq!((&mailbox["folders"], &mailbox["watch"]), (&json!("inbox"), &json!("members")));
@@ -212,7 +215,7 @@ fn a_profile_for_a_server_is_made_from_options() {
         "--json",
     ];
     let made = home.run(&options).ok().json();
-    assert_eq!(keys(&made), "file profile transports");
+    assert_eq!(keys(&made), "file mailboxes profile transports");
     assert_eq!(made["transports"], json!(["smtp", "maildir"]));
     let file = home.path(".config/sundown/profiles/work.toml");
     assert_eq!(made["file"], file.to_str().expect("text"));
@@ -254,6 +257,60 @@ fn a_profile_for_a_server_is_made_from_options() {
     let again = home.run(&["profile", "add", "work", "--host", "other.example.org", "--json"]);
     assert_eq!(again.exits(1).json()["error"]["code"], "MAPI_E_COLLISION");
     assert!(std::fs::read_to_string(&file).expect("it is there").contains("smtp.example.org"));
+}
+
+/// The address of an account at a service that many people use is enough: the servers for both ways are known, and what its users must
+/// know is said. Options say more than what is known.
+///
+/// design §8
+#[test]
+fn an_address_is_enough_for_a_known_service() {
+    let home = Home::new();
+    let password = ["--password-command", "pass show mail"];
+    let add = ["profile", "add", "mail", "anna@gmail.com"];
+    let made = home.run(&[&add[..], &password].concat()).ok();
+    for word in ["mail goes to smtp.gmail.com:465\n", "mail comes from imap.gmail.com:993\n"] {
+        assert!(made.output.contains(word), "{word} is not in\n{}", made.output);
+    }
+    assert!(made.errors.contains("app password"), "{}", made.errors);
+    let file = home.path(".config/sundown/profiles/mail.toml");
+    let text = std::fs::read_to_string(file).expect("it is there");
+    let expected = "[[mailbox]]\nkind = \"imap\"\nhost = \"imap.gmail.com\"\nport = 993\nsecurity = \"tls\"\n\
+                    username = \"anna@gmail.com\"\npassword_command = \"pass show mail\"\n";
+    assert!(text.contains(expected), "{text}");
+    let shown = home.run(&["profile", "show", "mail", "--json"]).ok().json();
+    assert_eq!(shown["identity"], "anna@gmail.com");
+    assert_eq!(shown["transports"][0]["rewrite_from"], "always");
+    assert_eq!(shown["mailboxes"].as_array().map(Vec::len), Some(1));
+    let mailbox = &shown["mailboxes"][0];
+    let login = ["host", "port", "security", "username", "password"].map(|key| &mailbox[key]);
+    let expected = [json!("imap.gmail.com"), json!(993), json!("tls"), json!("anna@gmail.com")];
+    assert_eq!(login[..4], expected.iter().collect::<Vec<_>>());
+    assert_eq!((login[4], &mailbox["folders"]), (&json!("command"), &json!(null)));
+    let text = home.run(&["profile", "show", "mail"]).ok().output;
+    let line = "imap: tls, user anna@gmail.com, password from a command\n";
+    assert!(text.contains(line), "{text}");
+
+    let shown = |name: &str, address: &str, more: &[&str]| {
+        home.run(&[&["profile", "add", name, address], &password[..], more].concat()).ok();
+        home.run(&["profile", "show", name, "--json"]).ok().json()
+    };
+    let sends = shown("sends", "anna@gmail.com", &["--no-imap", "--no-local"]);
+    assert_eq!(sends["mailboxes"], json!([]));
+    let own = ["--imap-host=localhost", "--imap-security=none", "--imap-username=an"];
+    let own = shown("own", "anna@gmail.com", &own);
+    assert_eq!(own["transports"][0]["host"], "smtp.gmail.com");
+    let file = home.path(".config/sundown/profiles/own.toml");
+    let text = std::fs::read_to_string(file).expect("it is there");
+    assert!(
+        text.contains("host = \"localhost\"\nsecurity = \"none\"\nusername = \"an\"\n"),
+        "{text}"
+    );
+    let token = shown("token", "anna@outlook.com", &[]);
+    assert_eq!(token["transports"][0]["security"], "starttls");
+    let file = home.path(".config/sundown/profiles/token.toml");
+    let text = std::fs::read_to_string(file).expect("it is there");
+    assert_eq!(text.matches("auth = \"xoauth2\"").count(), 2, "{text}");
 }
 
 /// Who sends what names no sender: as said, or who logs on to the server, or the user at this host.
@@ -334,6 +391,12 @@ fn what_a_new_profile_lacks_is_named() {
         (&[host, "--password-env=X"], "MAPI_E_INVALID_PARAMETER", "--username"),
         (&[host, "--auth=plain"], "MAPI_E_INVALID_PARAMETER", "--username"),
         (&[host, "--no-local", "--maildir=m"], "MAPI_E_INVALID_PARAMETER", "--maildir"),
+        (&["anna"], "MAPI_E_INVALID_PARAMETER", "mail address"),
+        (&["anna@gmail.com"], "MAPI_E_INVALID_PARAMETER", "--password-command"),
+        (&["anna@gmail.com", "--kind=maildir"], "MAPI_E_INVALID_PARAMETER", "ADDRESS"),
+        (&["anna@proton.me", "--password-env=X"], "MAPI_E_INVALID_PARAMETER", "Bridge"),
+        (&[host, "--imap-host=h"], "MAPI_E_INVALID_PARAMETER", "--username"),
+        (&[host, "--imap-port=993"], "MAPI_E_INVALID_PARAMETER", "--imap-host"),
         (&["--kind=maildir", host], "MAPI_E_INVALID_PARAMETER", "--host"),
         (&[host, "--security=none"], "MAPI_E_UNCONFIGURED", "encrypted"),
         (&["--host=a b"], "MAPI_E_UNCONFIGURED", "host"),
@@ -345,7 +408,8 @@ fn what_a_new_profile_lacks_is_named() {
         assert_eq!(error["code"], *code, "{options:?}");
         assert!(error["message"].as_str().is_some_and(|m| m.contains(word)), "{error}");
     }
-    for options in [["--port=0"], ["--security=ssl"], ["--kind=imap"]] {
+    let wrong = ["--port=0", "--security=ssl", "--kind=imap", "--imap-security=opportunistic"];
+    for options in wrong.map(|option| [option]) {
         home.run(&[&["profile", "add", "x"][..], &options].concat()).exits(2);
     }
     let both = ["profile", "add", "x", host, "--password-env=X", "--password-command=y"];

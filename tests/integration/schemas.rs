@@ -191,6 +191,8 @@ fn documents_fit_their_schemas() {
     let server = ["relay", "--host", "localhost", "--security", "none", "--username", "anna"];
     printed.ran("profile-add", &[&server[..], &["--password-env", "PASSWORD"]].concat());
     printed.ran("profile-add", &["notes"]);
+    printed.ran("profile-add", &["account", "anna@gmail.com", "--password-env", "PASSWORD"]);
+    printed.ran("profile-show", &["account"]);
     let msmtprc = printed.home.write("msmtprc", "account a\nhost h.example\nlogfile x\n");
     let msmtprc = msmtprc.to_str().expect("text").to_owned();
     printed.ran("profile-import", &[&msmtprc, "--name", "imported"]);

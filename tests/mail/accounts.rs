@@ -2,20 +2,27 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::harness::{Home, left, says};
-use crate::servers::Dovecot;
+use crate::servers::{self, Dovecot};
+
+/// A file with a password.
+fn password(home: &Home, password: &str) -> PathBuf {
+    let file = home.path("password");
+    std::fs::write(&file, format!("{password}\n")).expect("written");
+    let only_we = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, only_we).expect("hidden");
+    file
+}
 
 /// A home whose profile has an account at a server, and takes its mail for a Maildir of its own.
 fn home(port: u16, more: &str) -> Home {
     let home = Home::new();
-    let password = home.path("password");
-    std::fs::write(&password, "secret\n").expect("written");
-    let only_we = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&password, only_we).expect("hidden");
+    let password = password(&home, "secret");
     home.profile(
         "default",
         &format!(
@@ -78,6 +85,51 @@ fn entry_of(home: &Home, subject: &str) -> String {
     let row = rows.as_array().expect("rows").iter().find(|row| row["subject"] == subject);
     let row = row.unwrap_or_else(|| panic!("no {subject}: {rows}"));
     row["entry"].as_str().expect("an entry").to_owned()
+}
+
+/// An account that is added has its mail, once its password is right.
+///
+/// design receive §5
+#[test]
+fn an_account_is_added_and_checked() {
+    if !Dovecot::installed() {
+        return;
+    }
+    let server = Dovecot::start();
+    let Some(port) = server.imap() else { return };
+    let home = Home::new();
+    let password = password(&home, "wrong");
+    let password = password.display().to_string();
+    let (imap, smtp) = (port.to_string(), servers::port().to_string());
+    let add = ["profile", "add", "default", "anna@example.org", "--json", "--no-local"];
+    let outgoing = ["--host", "127.0.0.1", "--port", &smtp, "--security", "none"];
+    let incoming = ["--imap-host", "127.0.0.1", "--imap-port", &imap, "--imap-security", "none"];
+    let login = ["--password-file", &password];
+    let added = home.run(&[&add[..], &outgoing, &incoming, &login].concat()).ok().json();
+    assert_eq!((&added["transports"], &added["mailboxes"]), (&json!(["smtp"]), &json!(["imap"])));
+
+    let _broker = home.serve();
+    let check = |kind: &str| {
+        let checked = home.run(&["profile", "check", "default", "--json"]).exits(1).json();
+        let tried = checked["providers"].as_array().expect("a list").clone();
+        let tried = tried.into_iter().find(|provider| provider["kind"] == kind);
+        tried.expect("it is tried")
+    };
+    let wrong = check("mailbox");
+    assert_eq!(wrong["error"]["code"], "MAPI_E_LOGON_FAILED", "{wrong}");
+    let words = wrong["error"]["message"].as_str().expect("words");
+    assert!(words.contains("the user name or the password is wrong"), "{words}");
+    std::fs::write(&password, "secret\n").expect("written");
+    let right = check("mailbox");
+    assert_eq!((&right["works"], &right["error"]), (&json!(true), &json!(null)), "{right}");
+    // The other server is another matter.
+    let unreached = check("transport")["error"]["message"].clone();
+    assert!(unreached.as_str().is_some_and(|m| m.contains("nothing listens")), "{unreached}");
+
+    Other::new(port).put("hello");
+    let synced = home.run(&["sync", "--wait", "--json"]).ok().json();
+    assert_eq!((&synced["new"], &synced["pending"]), (&json!(1), &json!(0)), "{synced}");
+    entry_of(&home, "hello");
 }
 
 /// design receive §6, §9

@@ -209,7 +209,7 @@ impl Account {
             ("senders", (!senders.is_empty()).then_some(Value::Array(senders))),
         ];
         keys.extend(self.others.iter().map(|(key, value)| (*key, Some(text(value)))));
-        add::section(keys)
+        add::section("transport", keys)
     }
 }
 

@@ -11,7 +11,8 @@ use super::postfix::{open_to_all, owned_by};
 use super::{accepting, installed, port, program, root, skipped};
 use crate::harness::{Maildir, signal, wait_for_end};
 
-/// A running Dovecot. It knows `anna`, `bo`, and `full`, who has no room for any message. It ends with its test.
+/// A running Dovecot. It knows `anna`, `bo`, and `full`, who has no room for any message; their password is `secret`. It ends
+/// with its test.
 pub(crate) struct Dovecot {
     child: Child,
     port: u16,
@@ -27,11 +28,12 @@ log_path = DIR/log
 protocols = IMAP lmtp
 ssl = no
 auth_username_format = %n
+auth_failure_delay = 0
 mail_location = maildir:DIR/mail/%n
 mail_plugins = quota
 passdb {
   driver = static
-  args = nopassword=y
+  args = password=secret
 }
 userdb {
   driver = passwd-file

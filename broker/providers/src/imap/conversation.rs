@@ -41,6 +41,11 @@ impl Offer {
         self.0.contains(capability)
     }
 
+    /// Whether the server speaks the IMAP that is spoken here.
+    pub(super) fn is_imap(&self) -> bool {
+        self.has("IMAP4REV1") || self.has("IMAP4REV2")
+    }
+
     /// Whether one may log on so.
     pub(super) fn has_mechanism(&self, mechanism: Mechanism) -> bool {
         self.0.contains(&format!("AUTH={}", mechanism.name()))
@@ -189,19 +194,20 @@ impl Conversation {
         }
     }
 
-    /// Reads the greeting. Whether the server knows already who we are.
+    /// Reads the greeting, which is the first response. Whether the server knows already who we are.
     pub(super) fn greeting(&mut self) -> Result<bool> {
         let mut greeted = None;
         let mut words = String::new();
-        while greeted.is_none() {
-            self.next(|response| {
-                if let Response::Words { about, said } = response {
-                    words = text(said.words);
-                    greeted = Some((*about, capabilities(said.note.as_ref())));
-                }
-            })?;
-        }
-        let (about, offer) = greeted.expect("it was waited for");
+        self.next(|response| {
+            if let Response::Words { about, said } = response {
+                words = text(said.words);
+                greeted = Some((*about, capabilities(said.note.as_ref())));
+            }
+        })?;
+        let Some((about, offer)) = greeted else {
+            let words = format!("{} does not speak IMAP there; check host and port", self.place);
+            return Err(Trouble { kind: Kind::Nonsense, words }.into_error());
+        };
         self.offer = offer.unwrap_or_default();
         match about {
             About::Ok => Ok(false),

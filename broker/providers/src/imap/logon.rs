@@ -72,12 +72,17 @@ impl Dialer {
         };
         let mut conversation = Conversation::new(stream, place, timeout);
         conversation.set_until(Some(until));
-        let mut is_known = conversation.greeting()?;
+        let mut is_known = conversation.greeting().map_err(|error| self.ungreeted(error))?;
         conversation.learn()?;
         if self.settings.security == Security::StartTls {
             conversation = self.upgrade(conversation, is_known)?;
             conversation.set_until(Some(until));
             is_known = false;
+        }
+        if !conversation.offer.is_imap() {
+            let place = conversation.place();
+            let text = format!("{place} is too old: it does not offer IMAP4rev1");
+            return Err(ProviderError::new(Code::E_NO_SUPPORT, text));
         }
         if !is_known {
             log_on(&mut conversation, &self.settings.login, &self.keeper)?;
@@ -85,6 +90,16 @@ impl Dialer {
         conversation.learn()?;
         conversation.set_until(None);
         Ok(conversation)
+    }
+
+    /// A server without a greeting may wait for TLS.
+    fn ungreeted(&self, error: ProviderError) -> ProviderError {
+        if error.code != Code::E_TIMEOUT || self.settings.security == Security::Tls {
+            return error;
+        }
+        let text =
+            format!("{}; if this port takes TLS alone, take security = \"tls\"", error.message);
+        ProviderError::new(error.code, text)
     }
 
     fn protect(&self, mut wire: Wire) -> Result<Stream> {
@@ -144,7 +159,8 @@ fn log_on(conversation: &mut Conversation, login: &Login, keeper: &Keeper) -> Re
             Tried::Refused(done) if is_about_the_way(&done) => last = Some(done),
             Tried::Refused(done) => {
                 keeper.refused();
-                let text = format!("{place} does not log on {}: {}", login.username, done.words);
+                let (user, why) = (&login.username, why(&done));
+                let text = format!("{place} does not log on {user}{why}: {}", done.words);
                 return Err(ProviderError::new(Code::E_LOGON_FAILED, text));
             }
         }
@@ -152,6 +168,19 @@ fn log_on(conversation: &mut Conversation, login: &Login, keeper: &Keeper) -> Re
     let words = last.map(|done| done.words).unwrap_or_default();
     let text = format!("{place} takes none of the ways to log on: {words}; change `auth`");
     Err(ProviderError::new(Code::E_NO_SUPPORT, text))
+}
+
+/// Why a server refuses a person, as far as it says so in a code (RFC 5530).
+fn why(done: &Done) -> &'static str {
+    let Some(Told::Other(name)) = &done.note else { return "" };
+    match name.as_str() {
+        "AUTHENTICATIONFAILED" => ", because the user name or the password is wrong",
+        "AUTHORIZATIONFAILED" => ", because this user may not use the account",
+        "EXPIRED" => ", because the password has expired",
+        "PRIVACYREQUIRED" => ", because it wants TLS",
+        "CONTACTADMIN" => ", until its operator has been asked",
+        _ => "",
+    }
 }
 
 /// How it is said who we are.
@@ -174,10 +203,16 @@ fn ways(conversation: &Conversation, login: &Login) -> Result<Vec<Way>> {
     if !ways.is_empty() {
         return Ok(ways);
     }
+    let takes_tokens = [Mechanism::Xoauth2, Mechanism::OauthBearer]
+        .iter()
+        .any(|one| conversation.offer.has_mechanism(*one));
     let text = match login.mechanism {
         Some(one) => format!("{place} does not offer {}; change `auth`", one.name()),
+        None if takes_tokens => format!(
+            "{place} takes no password; take `auth` = \"xoauth2\" or \"oauthbearer\", and an access token as the password"
+        ),
         None => format!(
-            "{place} logs nobody on with a password here; take security = \"tls\" or \"starttls\", or `auth` = \"xoauth2\""
+            "{place} logs nobody on with a password here; take security = \"tls\" or \"starttls\""
         ),
     };
     Err(ProviderError::new(Code::E_NO_SUPPORT, text))

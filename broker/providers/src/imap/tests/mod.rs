@@ -1,6 +1,7 @@
 //! Tests of accounts: what servers say, and real servers.
 
 mod lies;
+mod logons;
 mod parsing;
 mod server;
 mod steps;
