@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
-use super::{About, End, Inbox, Note, Response, Said, Set};
+use super::notify::{Asked, Heard};
+use super::{About, Data, End, Inbox, Note, Response, Said, Set};
 use crate::Result;
 use crate::mailbox::Halt;
 use crate::network::mechanism::Mechanism;
@@ -23,6 +24,9 @@ const MOST_WORDS: u32 = 10_000;
 
 /// How many bytes it may say: the flags of a million messages have a quarter of that.
 const MOST_OF_COMMAND: u64 = 256 << 20;
+
+/// How many bytes are read at most before what they say is looked into.
+const MOST_HEARD: u64 = 1 << 20;
 
 /// How often a server may ask for more in one logon.
 const MOST_CHALLENGES: u32 = 20;
@@ -113,6 +117,12 @@ pub(super) struct Conversation {
     timeout: Duration,
     tags: u32,
     pub(super) offer: Offer,
+    /// What the server says of folders unasked, if it is to.
+    pub(super) heard: Option<Heard>,
+    /// How often it has said something of that kind that was not known.
+    news: u64,
+    /// What the command asks about folders that is carried out.
+    asked: Asked,
     buffer: Box<[u8]>,
     /// How many bytes have come.
     read: u64,
@@ -167,6 +177,9 @@ impl Conversation {
             timeout,
             tags: 0,
             offer,
+            heard: None,
+            news: 0,
+            asked: Asked::Nothing,
             buffer,
             read: 0,
             garbled: 0,
@@ -249,6 +262,7 @@ impl Conversation {
     /// Sends a command, and does not wait for its end.
     pub(super) fn begin(&mut self, parts: &[Part<'_>]) -> Result<String> {
         self.tags += 1;
+        self.asked = Asked::by(parts);
         let tag = format!("a{}", self.tags);
         let mut out = format!("{tag} ").into_bytes();
         for part in parts {
@@ -401,12 +415,15 @@ impl Conversation {
         let Some(bytes) = cut else { return Ok(false) };
         if let Ok(response) = Response::read(bytes) {
             let offer = match &response {
-                Response::Data(super::Data::Capability(words)) => Some(Offer::of(words)),
+                Response::Data(Data::Capability(words)) => Some(Offer::of(words)),
                 Response::Done { said, .. } | Response::Words { said, .. } => {
                     capabilities(said.note.as_ref())
                 }
                 _ => None,
             };
+            if let Some(heard) = &mut self.heard {
+                self.news += u64::from(heard.note(&response, &self.asked));
+            }
             see(&response);
             if let Some(offer) = offer {
                 self.offer = offer;
@@ -438,13 +455,16 @@ impl Conversation {
     }
 
     /// Waits until the server says something, until woken, or until so much time has passed; and calls a function with what it has said.
-    /// Whether it has said something.
+    /// Whether it has said something that was not known.
     pub(super) fn listen(
         &mut self,
         wake: BorrowedFd<'_>,
         most: Duration,
         mut see: impl FnMut(&Response<'_>),
     ) -> Result<bool> {
+        let (until, enough, news) = (Instant::now() + most, self.read + MOST_HEARD, self.news);
+        // What is told of folders again and again is heard once.
+        let is_told = self.heard.is_some();
         let mut any = false;
         let mut bye = None;
         loop {
@@ -452,15 +472,18 @@ impl Conversation {
                 if let Response::Words { about: About::Bye, said } = response {
                     bye = Some(text(said.words));
                 }
-                any = true;
+                any |= !is_told
+                    || !matches!(response, Response::Data(Data::Status(_) | Data::List(_)));
                 see(response);
             })? {}
+            any |= self.news > news;
             if let Some(words) = bye {
                 return Err(self.said_bye(&words));
             }
-            let most = if any { Duration::ZERO } else { most };
+            let left = until.saturating_duration_since(Instant::now());
+            let most = if any { Duration::ZERO } else { left };
             let ready = self.stream.wait(wake, most).map_err(|error| self.trouble(&error))?;
-            if !ready {
+            if !ready || self.read > enough {
                 return Ok(any);
             }
             self.stream.wire().set_deadline(Instant::now() + self.timeout);

@@ -5,4 +5,5 @@ mod parsing;
 mod server;
 mod steps;
 mod stories;
+mod told;
 mod world;
