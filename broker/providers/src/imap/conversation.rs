@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sundown_core::provider::ProviderError;
@@ -12,6 +14,7 @@ use super::notify::{Asked, Heard};
 use super::{About, Data, End, Inbox, Note, Response, Said, Set};
 use crate::Result;
 use crate::mailbox::Halt;
+use crate::network::deflate::{Deflated, NotCompressed};
 use crate::network::mechanism::Mechanism;
 use crate::network::trouble::{Kind, Trouble};
 use crate::network::wire::{Stream, Wire};
@@ -130,6 +133,8 @@ pub(super) struct Conversation {
     garbled: u64,
     /// How often the server has asked for more in a logon.
     challenges: u32,
+    /// Where it is noted if the server does not compress as it has said.
+    compressed_wrong: Option<Arc<AtomicBool>>,
     /// When everything must be said, while it is not known who we are.
     until: Option<Instant>,
     /// When the connection is lost.
@@ -184,6 +189,7 @@ impl Conversation {
             read: 0,
             garbled: 0,
             challenges: 0,
+            compressed_wrong: None,
             until: None,
             #[cfg(test)]
             cut: None,
@@ -232,6 +238,22 @@ impl Conversation {
             self.run("CAPABILITY")?;
         }
         Ok(())
+    }
+
+    /// The same conversation, compressed from now on if the server can. It is noted if the server then sends something else.
+    pub(super) fn compressed(mut self, wrong: &Arc<AtomicBool>) -> Result<Self> {
+        if !self.offer.has("COMPRESS=DEFLATE") || self.run("COMPRESS DEFLATE")?.end != End::Ok {
+            return Ok(self);
+        }
+        // What came behind the answer is compressed.
+        let deflated = Deflated::new(self.stream, self.inbox.take_rest());
+        let (stream, wrong) = (Stream::Deflated(Box::new(deflated)), Some(Arc::clone(wrong)));
+        Ok(Self { stream, compressed_wrong: wrong, ..self })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.stream, Stream::Deflated(_))
     }
 
     /// Until that moment everything must be said; without one each answer has its own time.
@@ -387,6 +409,14 @@ impl Conversation {
     }
 
     fn trouble(&self, error: &io::Error) -> ProviderError {
+        if let Some(wrong) = self.compressed_wrong.as_ref().filter(|_| NotCompressed::is(error)) {
+            wrong.store(true, Ordering::Relaxed);
+            let words = format!(
+                "{} has said that it compresses, and sends what is not compressed; from now on it is not asked to. compression = \"never\" never asks it",
+                self.place
+            );
+            return Trouble { kind: Kind::Nonsense, words }.into_error();
+        }
         Trouble::of(&self.place, error).into_error()
     }
 
@@ -482,6 +512,7 @@ impl Conversation {
             }
             let left = until.saturating_duration_since(Instant::now());
             let most = if any { Duration::ZERO } else { left };
+            self.stream.wire().set_deadline(Instant::now() + most + self.timeout);
             let ready = self.stream.wait(wake, most).map_err(|error| self.trouble(&error))?;
             if !ready || self.read > enough {
                 return Ok(any);

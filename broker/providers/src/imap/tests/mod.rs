@@ -1,5 +1,6 @@
 //! Tests of accounts: what servers say, and real servers.
 
+mod compressed;
 mod lies;
 mod parsing;
 mod server;
