@@ -266,6 +266,11 @@ const IMAP_KEYS: &[Key] = &[
         "auto",
         "who files a message that was sent from here: `append`: the broker, in the folder for sent messages; `server`: the server; `auto`: the server where it is known to do so (Gmail), else the broker",
     ),
+    key(
+        "compression",
+        "auto",
+        "whether both sides compress what they send, if the server can (COMPRESS=DEFLATE): `auto`: unless the server is on this host; `always`, or `never`",
+    ),
     FAST_SHUTDOWN,
 ];
 

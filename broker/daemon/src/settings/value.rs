@@ -451,6 +451,18 @@ impl Spelling for SentWord {
     }
 }
 
+/// `compression` of an account.
+pub(super) enum CompressionWord {}
+
+impl Spelling for CompressionWord {
+    type Value = String;
+    const EXPECTED: &'static str = "\"auto\", \"always\" or \"never\"";
+
+    fn text(text: &str) -> Option<String> {
+        ["auto", "always", "never"].contains(&text).then(|| text.to_owned())
+    }
+}
+
 /// One of a mailbox's `address`.
 pub(super) enum OwnAddress {}
 

@@ -23,6 +23,7 @@ use sundown_protocol::folder::Role;
 use super::conversation::{Conversation, Done, Part};
 use super::facts::Kept;
 use super::names::Name;
+use super::notify::Told;
 use super::settings::{Sent, Settings};
 use super::{Data, Esearch, Note, Response, Set, Status};
 use crate::mailbox::{Book, Halt, Waker};
@@ -94,6 +95,14 @@ impl Seen {
         let Selected { validity, next, modseq, exists, .. } = *selected;
         Self { validity, next, modseq, exists }
     }
+
+    /// Whether these figures say the same, as far as both sides say something.
+    pub(super) fn is(&self, figures: &Figures) -> bool {
+        figures.messages == Some(self.exists)
+            && figures.validity == Some(self.validity)
+            && (self.next == 0 || figures.next == Some(self.next))
+            && (self.modseq == 0 || figures.modseq.is_none_or(|modseq| modseq == self.modseq))
+    }
 }
 
 impl Folder {
@@ -130,6 +139,11 @@ impl Figures {
             modseq: status.highest_modseq,
         }
     }
+
+    /// Whether they have all that is always asked for.
+    pub(super) fn are_whole(&self) -> bool {
+        self.messages.is_some() && self.next.is_some() && self.validity.is_some()
+    }
 }
 
 /// Whether a folder is opened to change something in it.
@@ -163,6 +177,10 @@ pub(super) struct Account<'a> {
     pub(super) delimiter: Option<u8>,
     pub(super) folders: BTreeMap<String, Folder>,
     pub(super) selected: Option<Selected>,
+    /// Of which folders the server tells by itself.
+    pub(super) is_told: Told,
+    /// The folders that were open since the mailbox has waited, if it tells of more than the open one.
+    pub(super) opened: BTreeSet<String>,
     /// What the store was told of the folders.
     pub(super) told: Vec<MirrorChange>,
     /// What was said in the log.
@@ -191,6 +209,8 @@ impl<'a> Account<'a> {
             delimiter: None,
             folders: BTreeMap::new(),
             selected: None,
+            is_told: Told::Open,
+            opened: BTreeSet::new(),
             told: Vec::new(),
             said: BTreeSet::new(),
             fetched_to: 0,
@@ -198,6 +218,7 @@ impl<'a> Account<'a> {
             unplaced,
         };
         account.find_out()?;
+        account.ask_to_be_told()?;
         let append_sent = match settings.sent {
             Sent::Append => true,
             Sent::Server => false,
@@ -242,7 +263,8 @@ impl<'a> Account<'a> {
     }
 
     /// Whether nothing is to be looked at now.
-    pub(super) fn is_current(&self) -> bool {
+    pub(super) fn is_current(&mut self) -> bool {
+        self.hear();
         self.folders.values().all(|folder| {
             !folder.has_messages || folder.rests() || !folder.stale && !folder.has_new
         })
@@ -267,6 +289,9 @@ impl<'a> Account<'a> {
             _ => String::new(),
         };
         self.selected = None;
+        if self.is_told != Told::Open {
+            self.opened.insert(dir.to_owned());
+        }
         let mut selected = Selected {
             dir: dir.to_owned(),
             access,
@@ -427,7 +452,14 @@ impl<'a> Account<'a> {
         let inbox = self.folders.iter().find(|(_, folder)| folder.name.is_inbox());
         let inbox = inbox.filter(|(_, folder)| !folder.is_closed && !folder.rests());
         let inbox = inbox.map(|(dir, _)| dir.clone());
-        let Some(inbox) = inbox.filter(|_| self.can.idle) else {
+        let Some(inbox) = inbox.filter(|_| self.can.idle || self.is_told != Told::Open) else {
+            if self.is_told != Told::Open {
+                // Of the open folder it would tell in another way.
+                self.close()?;
+                if self.ask_about_opened(&mut |_| {})? {
+                    return Ok(());
+                }
+            }
             self.talk.listen(waker.as_fd(), most, |_| {})?;
             waker.was_woken();
             return Ok(());
@@ -449,21 +481,39 @@ impl<'a> Account<'a> {
                 )
             );
         };
-        let tag = self.talk.begin(&[Part::Text("IDLE")])?;
-        if self.talk.may_go_on(&mut see)?.is_some() {
-            self.can.idle = false;
-            return Ok(());
+        let others_changed = self.ask_about_opened(&mut see)?;
+        if !others_changed && self.is_current() {
+            self.listen(waker, most, &mut see)?;
         }
-        self.talk.listen(waker.as_fd(), most, &mut see)?;
-        self.talk.send(b"DONE\r\n")?;
-        self.talk.finish(&tag, |response| {
-            see(response);
-            Ok(())
-        })?;
-        waker.was_woken();
         if changed {
             self.note(&inbox, |folder| folder.stale = true);
         }
+        Ok(())
+    }
+
+    /// Listens to what the server says in the open folder.
+    fn listen(
+        &mut self,
+        waker: &Waker,
+        most: Duration,
+        see: &mut impl FnMut(&Response<'_>),
+    ) -> Result<(), Halt> {
+        if self.can.idle {
+            let tag = self.talk.begin(&[Part::Text("IDLE")])?;
+            if self.talk.may_go_on(see)?.is_some() {
+                self.can.idle = false;
+                return Ok(());
+            }
+            self.talk.listen(waker.as_fd(), most, &mut *see)?;
+            self.talk.send(b"DONE\r\n")?;
+            self.talk.finish(&tag, |response| {
+                see(response);
+                Ok(())
+            })?;
+        } else {
+            self.talk.listen(waker.as_fd(), most, see)?;
+        }
+        waker.was_woken();
         Ok(())
     }
 }

@@ -445,7 +445,8 @@ impl Account<'_> {
             if let Response::Data(Data::Status(status)) = response
                 && is_named(status, &wire)
             {
-                found = status.uid_validity.zip(status.uid_next);
+                // What is told unasked may be a part of it.
+                found = status.uid_validity.zip(status.uid_next).or(found);
             }
             Ok(())
         })?;
@@ -684,7 +685,7 @@ impl Account<'_> {
         let mut top = None;
         if self.talk.offer.has("NAMESPACE") {
             let done = self.talk.command(&[Part::Text("NAMESPACE")], |response| {
-                if let Response::Data(Data::Namespace(Some(own))) = response {
+                if let Response::Data(Data::Namespace { own: Some(own), .. }) = response {
                     top = Name::above(own);
                 }
                 Ok(())

@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
-use super::{About, End, Inbox, Note, Response, Said, Set};
+use super::notify::{Asked, Heard};
+use super::{About, Data, End, Inbox, Note, Response, Said, Set};
 use crate::Result;
 use crate::mailbox::Halt;
+use crate::network::deflate::{Deflated, NotCompressed};
 use crate::network::mechanism::Mechanism;
 use crate::network::trouble::{Kind, Trouble};
 use crate::network::wire::{Stream, Wire};
@@ -23,6 +27,9 @@ const MOST_WORDS: u32 = 10_000;
 
 /// How many bytes it may say: the flags of a million messages have a quarter of that.
 const MOST_OF_COMMAND: u64 = 256 << 20;
+
+/// How many bytes are read at most before what they say is looked into.
+const MOST_HEARD: u64 = 1 << 20;
 
 /// How often a server may ask for more in one logon.
 const MOST_CHALLENGES: u32 = 20;
@@ -118,6 +125,12 @@ pub(super) struct Conversation {
     timeout: Duration,
     tags: u32,
     pub(super) offer: Offer,
+    /// What the server says of folders unasked, if it is to.
+    pub(super) heard: Option<Heard>,
+    /// How often it has said something of that kind that was not known.
+    news: u64,
+    /// What the command asks about folders that is carried out.
+    asked: Asked,
     buffer: Box<[u8]>,
     /// How many bytes have come.
     read: u64,
@@ -125,6 +138,8 @@ pub(super) struct Conversation {
     garbled: u64,
     /// How often the server has asked for more in a logon.
     challenges: u32,
+    /// Where it is noted if the server does not compress as it has said.
+    compressed_wrong: Option<Arc<AtomicBool>>,
     /// When everything must be said, while it is not known who we are.
     until: Option<Instant>,
     /// When the connection is lost.
@@ -172,10 +187,14 @@ impl Conversation {
             timeout,
             tags: 0,
             offer,
+            heard: None,
+            news: 0,
+            asked: Asked::Nothing,
             buffer,
             read: 0,
             garbled: 0,
             challenges: 0,
+            compressed_wrong: None,
             until: None,
             #[cfg(test)]
             cut: None,
@@ -227,6 +246,22 @@ impl Conversation {
         Ok(())
     }
 
+    /// The same conversation, compressed from now on if the server can. It is noted if the server then sends something else.
+    pub(super) fn compressed(mut self, wrong: &Arc<AtomicBool>) -> Result<Self> {
+        if !self.offer.has("COMPRESS=DEFLATE") || self.run("COMPRESS DEFLATE")?.end != End::Ok {
+            return Ok(self);
+        }
+        // What came behind the answer is compressed.
+        let deflated = Deflated::new(self.stream, self.inbox.take_rest());
+        let (stream, wrong) = (Stream::Deflated(Box::new(deflated)), Some(Arc::clone(wrong)));
+        Ok(Self { stream, compressed_wrong: wrong, ..self })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.stream, Stream::Deflated(_))
+    }
+
     /// Until that moment everything must be said; without one each answer has its own time.
     pub(super) fn set_until(&mut self, until: Option<Instant>) {
         self.until = until;
@@ -255,6 +290,7 @@ impl Conversation {
     /// Sends a command, and does not wait for its end.
     pub(super) fn begin(&mut self, parts: &[Part<'_>]) -> Result<String> {
         self.tags += 1;
+        self.asked = Asked::by(parts);
         let tag = format!("a{}", self.tags);
         let mut out = format!("{tag} ").into_bytes();
         for part in parts {
@@ -379,6 +415,14 @@ impl Conversation {
     }
 
     fn trouble(&self, error: &io::Error) -> ProviderError {
+        if let Some(wrong) = self.compressed_wrong.as_ref().filter(|_| NotCompressed::is(error)) {
+            wrong.store(true, Ordering::Relaxed);
+            let words = format!(
+                "{} has said that it compresses, and sends what is not compressed; from now on it is not asked to. compression = \"never\" never asks it",
+                self.place
+            );
+            return Trouble { kind: Kind::Nonsense, words }.into_error();
+        }
         Trouble::of(&self.place, error).into_error()
     }
 
@@ -407,12 +451,15 @@ impl Conversation {
         let Some(bytes) = cut else { return Ok(false) };
         if let Ok(response) = Response::read(bytes) {
             let offer = match &response {
-                Response::Data(super::Data::Capability(words)) => Some(Offer::of(words)),
+                Response::Data(Data::Capability(words)) => Some(Offer::of(words)),
                 Response::Done { said, .. } | Response::Words { said, .. } => {
                     capabilities(said.note.as_ref())
                 }
                 _ => None,
             };
+            if let Some(heard) = &mut self.heard {
+                self.news += u64::from(heard.note(&response, &self.asked));
+            }
             see(&response);
             if let Some(offer) = offer {
                 self.offer = offer;
@@ -444,13 +491,16 @@ impl Conversation {
     }
 
     /// Waits until the server says something, until woken, or until so much time has passed; and calls a function with what it has said.
-    /// Whether it has said something.
+    /// Whether it has said something that was not known.
     pub(super) fn listen(
         &mut self,
         wake: BorrowedFd<'_>,
         most: Duration,
         mut see: impl FnMut(&Response<'_>),
     ) -> Result<bool> {
+        let (until, enough, news) = (Instant::now() + most, self.read + MOST_HEARD, self.news);
+        // What is told of folders again and again is heard once.
+        let is_told = self.heard.is_some();
         let mut any = false;
         let mut bye = None;
         loop {
@@ -458,15 +508,19 @@ impl Conversation {
                 if let Response::Words { about: About::Bye, said } = response {
                     bye = Some(text(said.words));
                 }
-                any = true;
+                any |= !is_told
+                    || !matches!(response, Response::Data(Data::Status(_) | Data::List(_)));
                 see(response);
             })? {}
+            any |= self.news > news;
             if let Some(words) = bye {
                 return Err(self.said_bye(&words));
             }
-            let most = if any { Duration::ZERO } else { most };
+            let left = until.saturating_duration_since(Instant::now());
+            let most = if any { Duration::ZERO } else { left };
+            self.stream.wire().set_deadline(Instant::now() + most + self.timeout);
             let ready = self.stream.wait(wake, most).map_err(|error| self.trouble(&error))?;
-            if !ready {
+            if !ready || self.read > enough {
                 return Ok(any);
             }
             self.stream.wire().set_deadline(Instant::now() + self.timeout);

@@ -66,6 +66,13 @@ impl Inbox {
         self.begin == self.bytes.len()
     }
 
+    /// What has arrived behind the responses that were given out.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        let Self { mut bytes, begin, .. } = std::mem::take(self);
+        bytes.drain(..begin);
+        bytes
+    }
+
     /// The next response, if all of it is there, with its literals and without its last line's end.
     ///
     /// # Errors

@@ -6,8 +6,12 @@
 //!  none:      connect ────────► greeting ─► CAPABILITY ──────────────────────► AUTHENTICATE or LOGIN
 //! ```
 //!
+//! Then both sides compress, if the server can and the profile wants it.
+//!
 //! A password that was refused is not tried again until it is another one, or until a while has passed: servers lock accounts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -16,7 +20,7 @@ use sundown_protocol::Code;
 
 use super::End;
 use super::conversation::{Conversation, Done, Part, Told};
-use super::settings::Settings;
+use super::settings::{Compression, Settings};
 use crate::Result;
 use crate::network::keys::{Login, Security};
 use crate::network::mechanism::Mechanism;
@@ -35,6 +39,8 @@ pub(super) struct Dialer {
     pub(super) settings: Settings,
     trust: Trust,
     keeper: Keeper,
+    /// Whether the server has sent something else when it was to compress.
+    is_compressed_wrong: Arc<AtomicBool>,
 }
 
 impl Dialer {
@@ -42,7 +48,7 @@ impl Dialer {
     pub(super) fn new(settings: Settings) -> Self {
         let trust = Trust::new(settings.certificates.clone());
         let keeper = Keeper::new(settings.login.source.clone(), settings.logon());
-        Self { settings, trust, keeper }
+        Self { settings, trust, keeper, is_compressed_wrong: Arc::default() }
     }
 
     /// Forgets what it has read, so that the next connection is as the profile and its files say now.
@@ -88,6 +94,10 @@ impl Dialer {
             log_on(&mut conversation, &self.settings.login, &self.keeper)?;
         }
         conversation.learn()?;
+        let wrong = &self.is_compressed_wrong;
+        if self.settings.compression == Compression::Wanted && !wrong.load(Ordering::Relaxed) {
+            conversation = conversation.compressed(wrong)?;
+        }
         conversation.set_until(None);
         Ok(conversation)
     }

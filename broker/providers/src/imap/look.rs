@@ -26,6 +26,7 @@ const FEW: u32 = 16;
 impl Account<'_> {
     /// Looks at every folder that may have changed, and takes what is new.
     pub(super) fn look_around(&mut self) -> Result<(), Halt> {
+        self.hear();
         let mut dirs: Vec<_> = self.with_messages().collect();
         // What people wait for is in the Inbox.
         dirs.sort_by_key(|dir| !self.folders[dir].name.is_inbox());

@@ -16,6 +16,7 @@
 //! | commands there, responses back | `conversation.rs` |
 //! | an account during one connection | `account.rs` |
 //! | which folders there are, and which have changed | `survey.rs` |
+//! | what the server tells of folders unasked | `notify.rs` |
 //! | what has changed in a folder | `look.rs` |
 //! | new and older messages | `take.rs` |
 //! | bytes | `bytes.rs` |
@@ -34,6 +35,7 @@ mod logon;
 mod look;
 mod mailbox;
 mod names;
+mod notify;
 mod response;
 mod set;
 mod settings;

@@ -34,7 +34,7 @@ impl Name {
         (!wire.is_empty()).then(|| Self::divided(wire.to_vec(), own.delimiter))
     }
 
-    fn divided(wire: Vec<u8>, delimiter: Option<u8>) -> Self {
+    pub(super) fn divided(wire: Vec<u8>, delimiter: Option<u8>) -> Self {
         let mut parts: Vec<_> = match delimiter {
             Some(delimiter) => wire.split(|byte| *byte == delimiter).map(shown).collect(),
             None => vec![shown(&wire)],

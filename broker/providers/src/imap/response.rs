@@ -136,9 +136,13 @@ pub enum Data<'a> {
     Fetch(Fetch<'a>),
     /// A folder.
     List(List<'a>),
-    /// Where the folders of one's own are (RFC 2342): what their names begin with, and what separates parts behind it. Nothing if the
-    /// server does not say.
-    Namespace(Option<Namespace<'a>>),
+    /// Where folders are (RFC 2342).
+    Namespace {
+        /// Those of one's own: what their names begin with, and what separates parts behind it. Nothing if the server does not say.
+        own: Option<Namespace<'a>>,
+        /// Whether there are folders of other people, or of all.
+        others: bool,
+    },
     /// Figures of a folder.
     Status(Status<'a>),
     /// The messages that were looked for.
@@ -367,7 +371,7 @@ fn data<'a>(name: &'a [u8], mut words: Words<'a>) -> Read<Data<'a>> {
             Data::Vanished { earlier, uids: Set::read(words.word()?)? }
         }
         b"LIST" => Data::List(list(words)?),
-        b"NAMESPACE" => Data::Namespace(namespace(words)?),
+        b"NAMESPACE" => Data::Namespace { own: namespace(words)?, others: has_others(words) },
         b"STATUS" => Data::Status(status(words)?),
         b"SEARCH" => search(words)?,
         b"ESEARCH" => Data::Esearch(esearch(words)?),
@@ -451,6 +455,17 @@ fn namespace(mut words: Words<'_>) -> Read<Option<Namespace<'_>>> {
     }
     let prefix = words.text()?.ok_or(Garbled)?;
     Ok(Some(Namespace { prefix, delimiter: delimiter(&mut words)? }))
+}
+
+/// Whether something stands behind one's own namespaces.
+fn has_others(mut words: Words<'_>) -> bool {
+    let _ = words.skip();
+    while !words.is_empty() {
+        if !matches!(words.word(), Ok(word) if word.eq_ignore_ascii_case(b"NIL")) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A folder may be called NIL.

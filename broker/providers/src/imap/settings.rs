@@ -33,6 +33,7 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) bodies: Bodies,
     pub(super) sent: Sent,
+    pub(super) compression: Compression,
     /// Which folders are shown.
     pub(super) folders: Vec<Glob>,
 }
@@ -56,6 +57,13 @@ pub(super) enum Sent {
     Append,
     /// The server.
     Server,
+}
+
+/// Whether what goes to the server and comes from it is compressed, if the server can do so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Wanted,
+    Unwanted,
 }
 
 /// A pattern for the names of folders: `*` stands for any characters, `!` in front for what is not shown.
@@ -118,6 +126,13 @@ impl Settings {
                 Some("server") => Sent::Server,
                 Some(other) => return Err(unknown("sent", other, "auto, append or server")),
             },
+            compression: match keys.get("compression") {
+                // On this host it costs more than it saves.
+                None | Some("auto") if stays(&keys, &host) => Compression::Unwanted,
+                None | Some("auto" | "always") => Compression::Wanted,
+                Some("never") => Compression::Unwanted,
+                Some(other) => return Err(unknown("compression", other, "auto, always or never")),
+            },
             folders: values("folder"),
             host,
         })
@@ -152,12 +167,17 @@ impl Settings {
     }
 }
 
+/// Whether nothing that is sent leaves this host.
+fn stays(keys: &Keys<'_>, host: &str) -> bool {
+    is_loopback(host) && keys.get("proxy").is_none()
+}
+
 /// A password goes over a network only where nobody else reads it.
 fn security(keys: &Keys<'_>, host: &str) -> Result<Security> {
     match keys.get("security") {
         None | Some("tls") => Ok(Security::Tls),
         Some("starttls") => Ok(Security::StartTls),
-        Some("none") if is_loopback(host) && keys.get("proxy").is_none() => Ok(Security::None),
+        Some("none") if stays(keys, host) => Ok(Security::None),
         Some("none") => {
             let why =
                 format!("is \"none\", and {host} is not this host: take \"tls\" or \"starttls\"");
@@ -205,6 +225,7 @@ mod tests {
             ("security", "opportunistic"),
             ("bodies", "some"),
             ("sent", "never"),
+            ("compression", "gzip"),
             ("port", "0"),
             ("auth", "magic"),
         ] {
@@ -213,6 +234,23 @@ mod tests {
             assert!(error.message.starts_with(key), "{}", error.message);
         }
         assert!(parse(&LEAST[..1]).is_err() && parse(&LEAST[..2]).is_err());
+    }
+
+    #[test]
+    fn what_stays_on_this_host_is_not_compressed() {
+        let (here, away) = (("host", "127.0.0.1"), ("host", "imap.example.org"));
+        let proxy = ("proxy", "socks5://127.0.0.1:1080");
+        for (options, wanted) in [
+            (vec![away], Compression::Wanted),
+            (vec![here], Compression::Unwanted),
+            (vec![here, proxy], Compression::Wanted),
+            (vec![here, ("compression", "always")], Compression::Wanted),
+            (vec![away, ("compression", "never")], Compression::Unwanted),
+            (vec![away, ("compression", "auto")], Compression::Wanted),
+        ] {
+            let settings = parse(&[&LEAST[1..], &options].concat()).expect("settings");
+            assert_eq!(settings.compression, wanted, "{options:?}");
+        }
     }
 
     #[test]

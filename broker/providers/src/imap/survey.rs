@@ -9,6 +9,7 @@ use sundown_protocol::folder::Role;
 use super::account::{Account, Figures, Folder};
 use super::conversation::Part;
 use super::names::{Name, is_only_a_name, role_of};
+use super::notify::Told;
 use super::{Data, Response};
 use crate::mailbox::Halt;
 
@@ -37,7 +38,9 @@ impl Account<'_> {
             // Some servers have old figures of the folder that is open.
             self.talk.run("NOOP")?;
         }
+        self.lists_anew();
         let (mut found, mut figures) = (Vec::new(), BTreeMap::new());
+        let is_told = self.is_told;
         let mut command = String::from("LIST \"\" \"*\"");
         if self.can.list_status {
             let special = if self.can.special_use { "SPECIAL-USE " } else { "" };
@@ -58,7 +61,11 @@ impl Account<'_> {
                     ));
                 }
                 Response::Data(Data::Status(status)) if figures.len() < MOST_FOLDERS => {
-                    figures.insert(status.name.to_ascii_lowercase(), Figures::of(status));
+                    let said = Figures::of(status);
+                    // What is told unasked may be a part of it.
+                    if is_told == Told::Open || said.are_whole() {
+                        figures.insert(status.name.to_ascii_lowercase(), said);
+                    }
                 }
                 _ => {}
             }
@@ -204,26 +211,42 @@ impl Account<'_> {
     }
 
     pub(super) fn ask_figures(&mut self) -> Result<(), Halt> {
-        let items = self.items();
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
             self.go_on()?;
-            let wire = self.folder(&dir)?.name.wire.clone();
-            let mut said = None;
-            let text = format!(" {items}");
-            let parts = [Part::Text("STATUS "), Part::Value(&wire), Part::Text(&text)];
-            self.talk.command(&parts, |response| {
-                if let Response::Data(Data::Status(status)) = response {
-                    said = Some(Figures::of(status));
-                }
-                Ok(())
-            })?;
+            let said = self.figures_of(&dir, |_| {})?;
             self.note(&dir, |folder| {
                 folder.stale |= folder.figures != said || said.is_none();
                 folder.figures = said;
             });
         }
         Ok(())
+    }
+
+    /// Asks for the figures of a folder. The function sees what is said beside them.
+    pub(super) fn figures_of(
+        &mut self,
+        dir: &str,
+        mut see: impl FnMut(&Response<'_>),
+    ) -> Result<Option<Figures>, Halt> {
+        let wire = self.folder(dir)?.name.wire.clone();
+        let mut said = None;
+        let (text, is_told) = (format!(" {}", self.items()), self.is_told);
+        let parts = [Part::Text("STATUS "), Part::Value(&wire), Part::Text(&text)];
+        self.talk.command(&parts, |response| {
+            match response {
+                Response::Data(Data::Status(status)) => {
+                    let figures = Figures::of(status);
+                    let is_answer = status.name.eq_ignore_ascii_case(&wire) && figures.are_whole();
+                    if is_told == Told::Open || is_answer {
+                        said = Some(figures);
+                    }
+                }
+                other => see(other),
+            }
+            Ok(())
+        })?;
+        Ok(said)
     }
 
     pub(super) fn with_messages(&self) -> impl Iterator<Item = String> {

@@ -11,6 +11,7 @@ use sundown_protocol::Code;
 
 use super::account::Account;
 use super::logon::Dialer;
+use super::notify::Told;
 use super::settings::Settings;
 use crate::MailboxSupport;
 use crate::mailbox::{
@@ -39,8 +40,11 @@ const REPORT: Duration = Duration::from_secs(1);
 /// How soon changes are carried out that were found to be pending.
 const RETRY_SOON: Duration = Duration::from_secs(2);
 
-/// How often the folders that the server does not tell of are looked at from outside.
+/// How often the folders that the server does not tell of are looked at from outside; and the longest that it is listened to at once.
 const SURVEY: Duration = Duration::from_secs(60);
+
+/// How soon the folders are looked at from outside again when the server tells of other folders.
+const SURVEY_SOON: Duration = Duration::from_secs(5);
 
 /// How often folders are looked at whose changes cannot be seen from outside.
 const SLOW_SURVEY: Duration = Duration::from_secs(15 * 60);
@@ -194,7 +198,13 @@ impl Worker {
             self.orders.take_waiting(held);
             let is_look = !held.looks.is_empty() || !passed;
             let is_slow = is_look || looked.is_none_or(|at| at.elapsed() >= SLOW_SURVEY);
-            if is_slow || surveyed.is_none_or(|at| at.elapsed() >= SURVEY) {
+            let soon = account.has_other_folders();
+            let every = match account.is_told {
+                _ if soon => SURVEY_SOON,
+                Told::Open | Told::Own => SURVEY,
+                Told::All => SLOW_SURVEY,
+            };
+            if is_slow || surveyed.is_none_or(|at| at.elapsed() >= every) {
                 account.survey(is_slow)?;
                 surveyed = Some(Instant::now());
                 looked = if is_slow { surveyed } else { looked };
@@ -235,7 +245,7 @@ impl Worker {
             if busy {
                 continue;
             }
-            let mut most = SURVEY;
+            let mut most = if account.has_other_folders() { SURVEY_SOON } else { SURVEY };
             if let Some(at) = retry {
                 most = most.min(at.saturating_duration_since(Instant::now()));
             }

@@ -5,6 +5,7 @@
 //! | `keys` | what a profile says about a server |
 //! | `connect` | from a host's name to a TCP connection, by a proxy or not |
 //! | `wire` | a socket on which nothing lasts for ever, protected or not |
+//! | `deflate` | compression of what goes there and comes back |
 //! | `tls`, `trust`, `distrust` | which certificates are trusted, and in words why one is not |
 //! | `secret`, `command`, `trace` | the password: where it comes from, how long it is kept, whether it is another one now |
 //! | `mechanism`, `sasl`, `scram` | ways to log on, and what is said for that |
@@ -12,6 +13,7 @@
 
 mod command;
 pub(crate) mod connect;
+pub(crate) mod deflate;
 mod distrust;
 pub(crate) mod keys;
 pub(crate) mod mechanism;

@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 
+use super::deflate::Deflated;
+
 /// A connection of either family.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -171,6 +173,8 @@ pub(crate) enum Stream {
     Plain(Wire),
     /// Protected.
     Tls(Box<StreamOwned<ClientConnection, Wire>>),
+    /// Compressed, in the open or protected.
+    Deflated(Box<Deflated>),
 }
 
 impl Stream {
@@ -179,6 +183,7 @@ impl Stream {
         match self {
             Self::Plain(wire) => wire,
             Self::Tls(tls) => &mut tls.sock,
+            Self::Deflated(deflated) => deflated.below.wire(),
         }
     }
 
@@ -187,6 +192,7 @@ impl Stream {
         match self {
             Self::Plain(wire) => wire.sent,
             Self::Tls(tls) => tls.sock.sent,
+            Self::Deflated(deflated) => deflated.below.sent(),
         }
     }
 
@@ -199,11 +205,12 @@ impl Stream {
                 inside.is_ok_and(|inside| inside.plaintext_bytes_to_read() == 0)
                     && tls.sock.is_quiet()
             }
+            Self::Deflated(deflated) => deflated.is_quiet(),
         }
     }
 
     /// Waits until the server says something or closes the connection, until `wake` can be read, or until so much time has passed. Whether
-    /// a read would not wait.
+    /// a read would not wait. Of what is protected or compressed this reads, so the wire's deadline must be behind that time.
     pub(crate) fn wait(&mut self, wake: BorrowedFd<'_>, most: Duration) -> io::Result<bool> {
         match self {
             Self::Plain(wire) => wire.wait(wake, most),
@@ -214,14 +221,19 @@ impl Stream {
                 }
                 tls.sock.wait(wake, most)
             }
+            Self::Deflated(deflated) => deflated.wait(wake, most),
         }
     }
 
     /// Says that nothing more comes.
     pub(crate) fn close(&mut self) {
-        if let Self::Tls(tls) = self {
-            tls.conn.send_close_notify();
-            let _ = tls.flush();
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => {
+                tls.conn.send_close_notify();
+                let _ = tls.flush();
+            }
+            Self::Deflated(deflated) => deflated.below.close(),
         }
     }
 }
@@ -231,6 +243,7 @@ impl Read for Stream {
         match self {
             Self::Plain(wire) => wire.read(into),
             Self::Tls(tls) => tls.read(into),
+            Self::Deflated(deflated) => deflated.read(into),
         }
     }
 }
@@ -240,6 +253,7 @@ impl Write for Stream {
         match self {
             Self::Plain(wire) => wire.write(bytes),
             Self::Tls(tls) => tls.write(bytes),
+            Self::Deflated(deflated) => deflated.write(bytes),
         }
     }
 
@@ -247,6 +261,7 @@ impl Write for Stream {
         match self {
             Self::Plain(wire) => wire.flush(),
             Self::Tls(tls) => tls.flush(),
+            Self::Deflated(deflated) => deflated.flush(),
         }
     }
 }

@@ -36,6 +36,7 @@ impl MailboxSection {
             ("connect_timeout", place(self.connect_timeout.as_ref())),
             ("bodies", place(self.bodies.as_ref())),
             ("sent", place(self.sent.as_ref())),
+            ("compression", place(self.compression.as_ref())),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
         in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
@@ -126,6 +127,7 @@ impl Reader<'_> {
             ("connect_timeout", time(&section.connect_timeout)),
             ("bodies", text(section.bodies.as_ref())),
             ("sent", text(section.sent.as_ref())),
+            ("compression", text(section.compression.as_ref())),
         ];
         let set = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let mut options: Options = set.collect();
@@ -174,7 +176,7 @@ mod tests {
         assert_eq!((value("port"), value("security")), (Some("993"), Some("tls")));
         assert_eq!((mailbox.provider.name.as_str(), mailbox.watch), ("imap", Watching::Members));
         let more = "watch = \"attached\"\nsecurity = \"starttls\"\nbodies = \"on-demand\"\n\
-                    folders = [\"*\", \"!Spam\"]\nsent = \"server\"\nauth = \"oauthbearer\"\n";
+                    folders = [\"*\", \"!Spam\"]\nsent = \"server\"\nauth = \"oauthbearer\"\ncompression = \"never\"\n";
         let profile = load(&format!("{LEAST}{more}")).expect("a profile");
         let options = &profile.mailboxes[0].provider.options;
         let has = |key: &str, value: &str| {
@@ -185,6 +187,7 @@ mod tests {
         has("folder", "*");
         has("folder", "!Spam");
         has("sent", "server");
+        has("compression", "never");
     }
 
     #[test]
@@ -205,6 +208,7 @@ mod tests {
         wrong(&with("folders = \"all\""), &["a list of patterns"]);
         wrong(&with("folders = [1]"), &["a list of patterns"]);
         wrong(&with("bodies = \"some\""), &["on-demand"]);
+        wrong(&with("compression = \"gzip\""), &["never"]);
         wrong(&with("tls_key = \"k\""), &["needs a `tls_certificate`"]);
         wrong(&with("password_file = \"x\""), &["one too many"]);
         wrong("[[mailbox]]\npath = \"x\"\nhost = \"h\"\n", &["\"maildir\" has no key `host`"]);

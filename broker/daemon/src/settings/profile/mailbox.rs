@@ -26,8 +26,8 @@ use super::super::smtp::{
 };
 use super::super::source::SettingsError;
 use super::super::value::{
-    BodiesWord, FastShutdownWord, FoldersWord, Name, OwnAddress, PathText, PositiveTime, SentWord,
-    Spelled, Spelling, WatchWord,
+    BodiesWord, CompressionWord, FastShutdownWord, FoldersWord, Name, OwnAddress, PathText,
+    PositiveTime, SentWord, Spelled, Spelling, WatchWord,
 };
 use super::transport::Given;
 use super::{ProviderSection, Reader, Serves, span_of};
@@ -68,6 +68,7 @@ pub(super) struct MailboxSection {
     pub(super) connect_timeout: Given<PositiveTime>,
     pub(super) bodies: Given<BodiesWord>,
     pub(super) sent: Given<SentWord>,
+    pub(super) compression: Given<CompressionWord>,
 }
 
 impl MailboxSection {

@@ -193,8 +193,9 @@ fn folders_are_read() {
 #[test]
 fn numbers_and_searches_are_read() {
     let set = |text: &str| text.parse::<Set>().expect("a set");
-    let own = |prefix: &'static str, delimiter| {
-        Data::Namespace(Some(Namespace { prefix: prefix.as_bytes().into(), delimiter }))
+    let own = |prefix: &'static str, delimiter, others| {
+        let own = Some(Namespace { prefix: prefix.as_bytes().into(), delimiter });
+        Data::Namespace { own, others }
     };
     let cases = [
         ("* 0 EXISTS", Data::Exists(0)),
@@ -228,11 +229,12 @@ fn numbers_and_searches_are_read() {
             }),
         ),
         ("* ESEARCH", Data::Esearch(Esearch::default())),
-        ("* NAMESPACE NIL NIL NIL", Data::Namespace(None)),
-        ("* NAMESPACE ((\"\" \"/\")) NIL NIL", own("", Some(b'/'))),
+        ("* NAMESPACE NIL NIL NIL", Data::Namespace { own: None, others: false }),
+        ("* NAMESPACE ((\"\" \"/\")) NIL NIL", own("", Some(b'/'), false)),
+        ("* NAMESPACE NIL ((\"o/\" \"/\")) NIL", Data::Namespace { own: None, others: true }),
         (
             "* NAMESPACE ((\"INBOX.\" \".\")(\"#a/\" \"/\" \"X\" (\"y\"))) NIL ((\"\" NIL))",
-            own("INBOX.", Some(b'.')),
+            own("INBOX.", Some(b'.'), true),
         ),
         ("* THREAD (2)", Data::Other(b"THREAD")),
     ];

@@ -31,6 +31,7 @@ pub(super) struct World {
     pub(super) broker: Arc<Broker>,
     told: Receiver<StoreChange>,
     pub(super) dialer: Dialer,
+    spec: ProviderSpec,
     unplaced: RefCell<HashSet<u128>>,
     next: u128,
 }
@@ -133,7 +134,9 @@ pub(super) fn text(subject: &str) -> String {
 impl World {
     pub(super) fn new(kind: Kind) -> Option<Self> {
         let server = Arc::new(Server::start(kind)?);
-        Some(Self::at(&server, &[]))
+        // It is on this host, where nothing is compressed unless it must be.
+        let more: &[_] = if kind == Kind::Cyrus { &[("compression", "always")] } else { &[] };
+        Some(Self::at(&server, more))
     }
 
     /// Another user at a server.
@@ -165,15 +168,16 @@ impl World {
         let options = least.iter().chain(more).map(own).collect();
         let spec = ProviderSpec { options, ..ProviderSpec::new("imap") };
         let dialer = Dialer::new(Settings::of(&spec).expect("settings"));
-        let spec =
+        let store =
             ProviderSpec { path: home.path().join("store.db"), ..ProviderSpec::new("sqlite") };
-        let (broker, told, _) = Broker::new(&spec);
+        let (broker, told, _) = Broker::new(&store);
         Self {
             server: None,
             home,
             broker,
             told,
             dialer,
+            spec,
             unplaced: RefCell::default(),
             next: 1 << 100,
         }
@@ -185,6 +189,13 @@ impl World {
         let before = std::mem::replace(&mut settings.port, port);
         self.dialer = Dialer::new(settings);
         before
+    }
+
+    /// From now on the profile says this, too.
+    pub(super) fn set(&mut self, key: &str, value: &str) {
+        let mut spec = self.spec.clone();
+        spec.options.push((key.to_owned(), value.to_owned()));
+        self.dialer = Dialer::new(Settings::of(&spec).expect("settings"));
     }
 
     pub(super) fn server(&self) -> &Server {

@@ -19,6 +19,7 @@ auth_username_format = %n
 auth_mechanisms = plain login
 mail_location = maildir:DIR/mail/%n:LAYOUT=fs
 mail_max_userip_connections = 100
+mail_plugins = zlib
 CAPABILITIES
 passdb {
   driver = static
@@ -43,6 +44,9 @@ namespace inbox {
     auto = create
     special_use = \\Trash
   }
+}
+protocol imap {
+  mail_plugins = zlib imap_zlib
 }
 service imap-login {
   inet_listener imap {
