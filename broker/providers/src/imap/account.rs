@@ -446,7 +446,11 @@ impl<'a> Account<'a> {
 
     /// Waits in the Inbox until something may have changed, until woken, or until so much time has passed.
     pub(super) fn wait(&mut self, waker: &Waker, most: Duration) -> Result<(), Halt> {
-        // What rests is looked at when it has rested.
+        // What rests is looked at when it has rested. So is an Inbox: it is not listened to until then.
+        let inboxes = self.folders.values_mut().filter(|folder| folder.name.is_inbox());
+        for inbox in inboxes.filter(|inbox| inbox.rests()) {
+            inbox.stale = true;
+        }
         let rests = self.folders.values().any(|folder| folder.stale && folder.rests());
         let most = if rests { most.min(PAUSE) } else { most };
         let inbox = self.folders.iter().find(|(_, folder)| folder.name.is_inbox());

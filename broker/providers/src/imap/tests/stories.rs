@@ -1,6 +1,7 @@
 //! An account at a real server beside another program.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sundown_core::provider::{Scope, StoreChange, StoreWrite};
 use sundown_protocol::Code;
@@ -9,6 +10,7 @@ use sundown_protocol::request::Folder;
 
 use super::server::{Kind, Server};
 use super::world::{World, text};
+use crate::mailbox::Waker;
 
 pub(super) const INBOX: Folder = Folder::INBOX;
 const NONE: Marks = Marks(0);
@@ -392,6 +394,28 @@ fn drafts_are_in_the_account() {
         assert_eq!(visible, ["more words:draft"], "{kind:?}");
         assert_eq!(world.shown(Folder::DRAFTS), ["more words:draft"], "{kind:?}");
         assert_eq!(world.pending(), 0, "{kind:?}");
+    });
+}
+
+/// An Inbox that was looked at often at a stretch, as by programs that ask for it, is left alone for seconds, and not for longer.
+#[test]
+fn an_inbox_is_not_forgotten() {
+    each(|world, kind| {
+        let mut other = world.other();
+        other.put("INBOX", "", &text("one"));
+        let mut account = world.account().expect("it begins");
+        for _ in 0..20 {
+            World::pass(&mut account).expect("it works");
+        }
+        other.run("SELECT INBOX");
+        other.run("UID STORE 1 +FLAGS.SILENT (\\Flagged)");
+        let waker = Waker::new().expect("a waker");
+        let (begun, long) = (Instant::now(), Duration::from_secs(3600));
+        while world.shown(INBOX) != ["one:flagged"] {
+            account.wait(&waker, long).expect("it waits");
+            account.look_around().expect("it works");
+        }
+        assert!(begun.elapsed() < long / 2, "{kind:?}");
     });
 }
 
