@@ -61,6 +61,8 @@ use wire::{Broker, CROWD};
 const DESCRIPTORS: u64 = 1 << 16;
 
 /// What is asked for on the command line.
+// Each is an option.
+#[allow(clippy::struct_excessive_bools)]
 struct Asked {
     rounds: usize,
     only: Option<String>,
