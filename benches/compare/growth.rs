@@ -88,11 +88,7 @@ impl Bench<'_> {
         ];
         let only = self.asked.only.as_deref().unwrap_or_default();
         let asked = all.into_iter().filter(|(name, _)| name.contains(only));
-        let mut all: Vec<_> = asked.map(|(_, measure)| measure(self)).collect();
-        if "account".contains(only) {
-            all.extend(self.with_an_account());
-        }
-        all
+        asked.map(|(_, measure)| measure(self)).collect()
     }
 
     /// As many places as are asked for, and no more of each than there may be.

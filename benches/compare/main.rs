@@ -7,6 +7,7 @@
 //! cargo bench --bench compare -- --json FILE          for programs, too
 //! cargo bench --bench compare -- --page               writes them into docs/performance.md
 //! cargo bench --bench compare -- --growth --page      how cost grows, with the pictures of that page
+//! cargo bench --bench compare -- --only account --page    only those of an account, which have a section of their own
 //! cargo bench --bench compare -- --growth --long      with a million messages in an account, too
 //! cargo bench --bench compare -- --messages 10000     instead of 100,000 in an account
 //! benches/peers                                       fetches the peers that are missing
@@ -60,6 +61,8 @@ use wire::{Broker, CROWD};
 const DESCRIPTORS: u64 = 1 << 16;
 
 /// What is asked for on the command line.
+// Each is an option.
+#[allow(clippy::struct_excessive_bools)]
 struct Asked {
     rounds: usize,
     only: Option<String>,
@@ -143,7 +146,8 @@ impl Asked {
         };
         let test = words.iter().any(|word| word == "--test");
         let (only, page) = (after("--only"), words.iter().any(|word| word == "--page"));
-        assert!(!page || only.is_none(), "the page has everything: --page without --only");
+        let is_whole = only.as_deref().is_none_or(|only| only == ACCOUNT);
+        assert!(!page || is_whole, "a section has everything: --page alone or with --only account");
         let rounds = after("--rounds").and_then(|n| n.parse().ok()).unwrap_or(25);
         Self {
             rounds: if test { 1 } else { rounds },
@@ -162,10 +166,18 @@ impl Asked {
         if self.test { number.min(100) } else { number }
     }
 
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+
+    /// How many messages the account has.
     fn messages(&self) -> usize {
         self.scaled(self.messages)
     }
 }
+
+/// What the measures of an account at a server are called. They have sections of their own in the page.
+const ACCOUNT: &str = "account";
 
 /// Measures something.
 type Method<B, T> = fn(&B) -> T;
@@ -175,24 +187,30 @@ impl Bench<'_> {
     fn show_lines(&self, how: &str) -> Vec<Value> {
         println!("{how} Middle half: of the rounds' ratios.\n");
         print!("{}", Line::heading());
-        let lines = self.run();
-        if self.asked.page {
-            page::write_lines(&lines, how);
+        let (others, account) = (self.run(false), self.run(true));
+        for (section, lines) in [("table", &others), ("account", &account)] {
+            if self.asked.page && !lines.is_empty() {
+                page::write_lines(section, lines, how);
+            }
         }
-        lines.iter().map(Line::value).collect()
+        others.iter().chain(&account).map(Line::value).collect()
     }
 
     /// How it grows, here and in the page.
     fn show_growth(&self, how: &str) -> Vec<Value> {
         println!("{how}\n");
-        let all = self.growth();
-        if self.asked.page {
-            page::write_growth(&all, how);
+        let others = self.growth();
+        let account = if self.asked.wants(ACCOUNT) { self.with_an_account() } else { Vec::new() };
+        for (section, all) in [("growth", &others), ("growth of an account", &account)] {
+            if self.asked.page && !all.is_empty() {
+                page::write_growth(section, all, how);
+            }
         }
-        all.iter().map(Growth::value).collect()
+        others.iter().chain(&account).map(Growth::value).collect()
     }
 
-    fn run(&self) -> Vec<Line> {
+    /// The measures of an account, or the others.
+    fn run(&self, of_account: bool) -> Vec<Line> {
         let all: [(&str, Method<Self, Vec<Line>>); 18] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
@@ -213,9 +231,10 @@ impl Bench<'_> {
             ("beside a flood", Self::floods),
             ("cold start", Self::starts),
         ];
-        let only = self.asked.only.as_deref().unwrap_or_default();
+        let is_asked =
+            |name: &str| self.asked.wants(name) && name.starts_with(ACCOUNT) == of_account;
         let mut lines = Vec::new();
-        for (_, measure) in all.into_iter().filter(|(name, _)| name.contains(only)) {
+        for (_, measure) in all.into_iter().filter(|(name, _)| is_asked(name)) {
             let measured = measure(self);
             for line in &measured {
                 print!("{}", line.text());

@@ -20,8 +20,8 @@ fn replace(name: &str, text: &str) {
     std::fs::write(path, format!("{before}{begin}{text}{end}{after}")).expect("written");
 }
 
-/// Writes the table.
-pub(crate) fn write_lines(lines: &[Line], how: &str) {
+/// Writes the table of a section.
+pub(crate) fn write_lines(section: &str, lines: &[Line], how: &str) {
     let mut text = format!("{how}\n\n");
     text += "| measure | beside | goal | Sundown | other | ratio | middle half | |\n";
     text += "|---|---|---|--:|--:|--:|--:|---|\n";
@@ -41,10 +41,7 @@ pub(crate) fn write_lines(lines: &[Line], how: &str) {
         );
         last.clone_from(&cells.measure);
     }
-    text += "\nOf those whose single operations were timed, the slowest hundredth, and the processor time that the server took \
-             for one:\n\n";
-    text += "| measure | beside | slowest, Sundown | slowest, other | server, Sundown | server, other |\n";
-    text += "|---|---|--:|--:|--:|--:|\n";
+    let mut slowest = String::new();
     for line in lines {
         let Some((ours, theirs)) = line.costs() else { continue };
         let (Some(slow), Some(their_slow)) = (ours.p99, theirs.p99) else { continue };
@@ -52,7 +49,7 @@ pub(crate) fn write_lines(lines: &[Line], how: &str) {
             seconds.map(|seconds| Unit::Seconds.short(seconds)).unwrap_or_default()
         };
         let cells = line.cells();
-        text += &format!(
+        slowest += &format!(
             "| {} | {} | {} | {} | {} | {} |\n",
             cells.measure,
             cells.beside,
@@ -62,11 +59,18 @@ pub(crate) fn write_lines(lines: &[Line], how: &str) {
             short(theirs.processor)
         );
     }
-    replace("table", &text);
+    if !slowest.is_empty() {
+        text += "\nOf those whose single operations were timed, the slowest hundredth, and the processor time that the server took \
+             for one:\n\n";
+        text += "| measure | beside | slowest, Sundown | slowest, other | server, Sundown | server, other |\n";
+        text += "|---|---|--:|--:|--:|--:|\n";
+        text += &slowest;
+    }
+    replace(section, &text);
 }
 
-/// Writes the pictures, and what is in them as tables.
-pub(crate) fn write_growth(all: &[Growth], how: &str) {
+/// Writes the pictures of a section, and what is in them as tables.
+pub(crate) fn write_growth(section: &str, all: &[Growth], how: &str) {
     let mut text = format!("{how}\n");
     for growth in all {
         let picture = format!("pictures/{}.svg", growth.name);
@@ -81,7 +85,7 @@ pub(crate) fn write_growth(all: &[Growth], how: &str) {
                 &format!("| {} | {} |\n", thousands(*x), values.collect::<Vec<_>>().join(" | "));
         }
     }
-    replace("growth", &text);
+    replace(section, &text);
 }
 
 /// A whole number with its thousands apart.
