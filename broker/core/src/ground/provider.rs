@@ -1431,12 +1431,10 @@ pub enum MirrorChange {
         /// How far.
         cursor: Cursor,
     },
-    /// The bytes of a message of an account are to be fetched, or cannot be.
-    Fetch {
+    /// The bytes of a message of an account cannot be fetched.
+    Unfetched {
         /// Where it is.
         spot: Spot,
-        /// Whether they are to be fetched.
-        wanted: bool,
     },
     /// A piece of the bytes of a message of an account. They come from front to back, and the store has them with the last piece.
     Bytes {
@@ -1545,6 +1543,8 @@ pub struct MessageFacts {
     pub trace: Option<u128>,
     /// Of a message of an account: its keywords at the server, in alphabetical order.
     pub keywords: Vec<String>,
+    /// Of a message of an account: whether its bytes are to be fetched.
+    pub fetch: bool,
 }
 
 /// How far a directory of an account is mirrored, as its server numbers the messages.

@@ -756,7 +756,7 @@ impl Store {
             | MirrorChange::Passed
             | MirrorChange::Account { .. }
             | MirrorChange::Cursor { .. }
-            | MirrorChange::Fetch { .. }
+            | MirrorChange::Unfetched { .. }
             | MirrorChange::Bytes { .. }
             | MirrorChange::Traced { .. }
             | MirrorChange::Keywords { .. }

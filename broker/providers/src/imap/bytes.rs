@@ -96,9 +96,6 @@ impl Account<'_> {
 
     /// Does a part of what has time: older messages, bytes. Whether there was anything to do.
     pub(super) fn work(&mut self) -> Result<bool, Halt> {
-        if self.fetch_some()? {
-            return Ok(true);
-        }
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
             let folder = self.folder(&dir)?;
@@ -108,7 +105,8 @@ impl Account<'_> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        // What every list shows comes before the bytes, which a reader does not wait for.
+        self.fetch_some()
     }
 
     /// Fetches the bytes of some messages. Whether there were any to fetch.
@@ -217,7 +215,7 @@ impl Account<'_> {
                     let text = "a message has no end, or not the part that was asked for; it is not fetched";
                     tracing::warn!(server = self.talk.place(), uid, "{text}");
                     let spot = spot(dir, validity, uid);
-                    self.book.say(MirrorChange::Fetch { spot, wanted: false })?;
+                    self.book.say(MirrorChange::Unfetched { spot })?;
                     break;
                 };
                 let length = bytes.len() as u64;

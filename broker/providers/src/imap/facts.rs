@@ -135,6 +135,7 @@ impl Described {
             to: head.to(),
             trace: Some(trace(fetch.email_id.as_deref(), (received, size), bytes)),
             keywords: keywords(flags),
+            fetch: false,
         };
         Some(Self { uid, marks, facts, id: message_id(bytes) })
     }

@@ -1,6 +1,6 @@
 //! Messages that are new in a folder, and older ones of a folder that is mirrored for the first time.
 
-use sundown_core::provider::{Cursor, MirrorChange};
+use sundown_core::provider::{Cursor, MessageFacts, MirrorChange};
 use sundown_protocol::folder::Marks;
 
 use super::account::{Access, Account, set_of};
@@ -152,16 +152,13 @@ impl Account<'_> {
                 Bodies::Recent => facts.received >= recent,
                 Bodies::OnDemand => false,
             };
-            let spot = spot(dir, validity, uid);
-            let mut changes = Vec::with_capacity(2);
             if fetched {
-                changes.push(MirrorChange::Fetch { spot: spot.clone(), wanted: true });
                 self.all_fetched = false;
                 self.fetched_to = 0;
             }
-            let facts = Box::new(facts);
-            changes.insert(0, MirrorChange::Found { spot, marks, news, facts });
-            self.book.say_all(changes)?;
+            let spot = spot(dir, validity, uid);
+            let facts = Box::new(MessageFacts { fetch: fetched, ..facts });
+            self.book.say(MirrorChange::Found { spot, marks, news, facts })?;
         }
         Ok(())
     }

@@ -180,6 +180,7 @@ fn found(dir: &str, name: &str, marks: Marks, news: bool) -> MirrorChange {
         to: "anna".into(),
         trace: None,
         keywords: Vec::new(),
+        fetch: false,
     };
     MirrorChange::Found { spot: spot(dir, name), marks, news, facts: Box::new(facts) }
 }

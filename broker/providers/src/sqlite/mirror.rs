@@ -114,9 +114,9 @@ impl Writer {
         match change {
             MirrorChange::Account { append_sent } => self.account(mailbox, *append_sent)?,
             MirrorChange::Cursor { dir, cursor } => self.set_cursor(mailbox, dir, *cursor)?,
-            MirrorChange::Fetch { spot, wanted } => {
+            MirrorChange::Unfetched { spot } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
-                    self.want_bytes(&lying, *wanted)?;
+                    self.forget_bytes(&lying)?;
                 }
             }
             MirrorChange::Bytes { spot, first, bytes, last } => {
@@ -153,7 +153,7 @@ impl Writer {
             MirrorChange::Found { spot, marks, news, facts } => match self.lying(mailbox, spot)? {
                 Some(lying) => {
                     self.seen_at(&lying, spot, (mailbox, *marks), changes)?;
-                    self.keywords_seen(of, spot, &facts.keywords, changes)?;
+                    self.found_again(of, spot, facts, changes)?;
                 }
                 None => self.found(of, (spot, *marks), (*news, facts), changes)?,
             },
@@ -282,7 +282,7 @@ impl Writer {
                     }
                     _ => self.seen_at(&same, spot, (mailbox, marks), changes)?,
                 }
-                return self.keywords_seen(of, spot, &facts.keywords, changes);
+                return self.found_again(of, spot, facts, changes);
             }
         } else if self.was_filed(of, spot, marks, changes)? {
             return Ok(());
@@ -304,7 +304,7 @@ impl Writer {
         if let Some(known) = self.known(record)? {
             if known.folder.is_none() {
                 self.comes_back((known.seq, record), (of, spot, marks), changes)?;
-                return self.keywords_seen(of, spot, &facts.keywords, changes);
+                return self.found_again(of, spot, facts, changes);
             }
             return Ok(());
         }
@@ -332,7 +332,7 @@ impl Writer {
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         if of.is_account {
-            self.set_remote((seq, mailbox), facts.trace, keywords.as_deref())?;
+            self.set_remote((seq, mailbox), facts, keywords.as_deref())?;
         }
         let told = News { from: facts.from.clone(), subject: facts.subject.clone() };
         let news = (news && folder == Folder::INBOX).then(|| Box::new(told));

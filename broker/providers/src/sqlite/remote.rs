@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sundown_core::provider::{Cursor, ProviderAnswer, ProviderError, Spot, StoreChange, Tally};
+use sundown_core::provider::{
+    Cursor, MessageFacts, ProviderAnswer, ProviderError, Spot, StoreChange, Tally,
+};
 use sundown_protocol::Code;
 use sundown_protocol::folder::{Flags, MAX_KEYWORDS};
 use sundown_protocol::request::Folder;
@@ -78,13 +80,30 @@ impl Writer {
     pub(super) fn set_remote(
         &self,
         (seq, mailbox): (u64, i64),
-        trace: Option<u128>,
+        facts: &MessageFacts,
         keywords: Option<&str>,
     ) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO remote (message, mailbox, trace, keywords)
-                   VALUES (?1, ?2, ?3, ?4)";
-        let parameters = params![seq, mailbox, trace.map(key), keywords];
+        let sql = "INSERT OR REPLACE INTO remote (message, mailbox, trace, keywords, fetch)
+                   VALUES (?1, ?2, ?3, ?4, iif(?5, 1, NULL))";
+        let parameters = params![seq, mailbox, facts.trace.map(key), keywords, facts.fetch];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(())
+    }
+
+    /// A message that was known, and is found again: what the account says of it, and whether its bytes are still to be fetched.
+    pub(super) fn found_again(
+        &self,
+        of: &Mailbox<'_>,
+        spot: &Spot,
+        facts: &MessageFacts,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        self.keywords_seen(of, spot, &facts.keywords, changes)?;
+        if facts.fetch
+            && let Some(lying) = self.lying(of.number, spot)?
+        {
+            self.want_bytes(&lying)?;
+        }
         Ok(())
     }
 
@@ -136,15 +155,20 @@ impl Writer {
         self.tell_mailbox(seq)
     }
 
-    /// Notes that the bytes of a message are to be fetched, if the store has none; or that they cannot be.
-    pub(super) fn want_bytes(&self, lying: &Lying, wanted: bool) -> Result<(), Failure> {
-        if !wanted {
-            self.forget_fetched(lying.seq)?;
-        }
-        let sql = "UPDATE remote SET fetch = iif(?2, 1, NULL)
+    /// Notes that the bytes of a message are to be fetched, if the store has none.
+    fn want_bytes(&self, lying: &Lying) -> rusqlite::Result<()> {
+        let sql = "UPDATE remote SET fetch = 1
                    WHERE message = ?1
                        AND (SELECT body FROM message WHERE seq = ?1 AND folder <> 0) = 0";
-        self.connection.prepare_cached(sql)?.execute(params![lying.seq, wanted])?;
+        self.connection.prepare_cached(sql)?.execute([lying.seq])?;
+        Ok(())
+    }
+
+    /// Notes that the bytes of a message cannot be fetched, and forgets those that have come.
+    pub(super) fn forget_bytes(&self, lying: &Lying) -> Result<(), Failure> {
+        self.forget_fetched(lying.seq)?;
+        let sql = "UPDATE remote SET fetch = NULL WHERE message = ?1";
+        self.connection.prepare_cached(sql)?.execute([lying.seq])?;
         Ok(())
     }
 

@@ -296,6 +296,7 @@ impl Pass<'_> {
             to: facts.to,
             trace: None,
             keywords: Vec::new(),
+            fetch: false,
         };
         let (spot, marks) = (spot(dir, base), marks::marks(at.flags()));
         self.book.say(MirrorChange::Found { spot, marks, news, facts: Box::new(facts) })
