@@ -3,6 +3,7 @@
 //! A function takes any bytes and panics when something does not hold. Where a door is closed from outside, the file
 //! behind it is read here as it stands, so that what is fuzzed is what ships.
 
+mod account;
 mod answers;
 mod broker;
 mod codec;
@@ -15,6 +16,7 @@ mod search;
 mod settings;
 mod transfer;
 
+pub use account::account;
 pub use answers::answers;
 pub use broker::broker;
 pub use codec::codec;
@@ -35,7 +37,7 @@ use sundown_providers::headers;
 pub type Target = fn(&[u8]);
 
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
@@ -46,5 +48,6 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("answers", answers),
     ("dialogue", dialogue),
     ("imap", imap),
+    ("account", account),
     ("broker", broker),
 ];

@@ -529,7 +529,7 @@ impl Conversation {
     }
 }
 
-fn failed(halt: Halt) -> ProviderError {
+pub(super) fn failed(halt: Halt) -> ProviderError {
     match halt {
         Halt::Failed(error) | Halt::Refused(error) => error,
         Halt::Told | Halt::Lost(_) => {

@@ -22,6 +22,7 @@
 //! | bytes | `bytes.rs` |
 //! | carrying out what programs have changed | `changes.rs` |
 //! | what folders and messages are called in the store | `names.rs` |
+//! | an account for the fuzzer | `played.rs` |
 //! | what a message's row shows, flags | `facts.rs` |
 
 mod account;
@@ -36,6 +37,7 @@ mod look;
 mod mailbox;
 mod names;
 mod notify;
+mod played;
 mod response;
 mod set;
 mod settings;
@@ -48,6 +50,8 @@ mod worker;
 
 pub use framing::{Broken, Inbox, MAX_RESPONSE};
 pub use mailbox::{Desks, ImapMailbox};
+#[doc(hidden)]
+pub use played::play;
 pub use response::{
     About, Data, End, Esearch, Fetch, List, Namespace, Note, Response, Said, Section, Status,
 };
