@@ -189,6 +189,8 @@ pub(super) struct Account<'a> {
     pub(super) fetched_to: u64,
     /// Whether the list of bytes that are to be fetched was gone through.
     pub(super) all_fetched: bool,
+    /// How many waits in a row the server has ended at once.
+    hasty: u32,
     /// Messages that the server has taken, and that were not found there.
     pub(super) unplaced: &'a RefCell<HashSet<u128>>,
 }
@@ -215,6 +217,7 @@ impl<'a> Account<'a> {
             said: BTreeSet::new(),
             fetched_to: 0,
             all_fetched: false,
+            hasty: 0,
             unplaced,
         };
         account.find_out()?;
@@ -444,8 +447,25 @@ impl<'a> Account<'a> {
         Ok(uids)
     }
 
-    /// Waits in the Inbox until something may have changed, until woken, or until so much time has passed.
+    /// Waits in the Inbox until something may have changed, until woken, or until so much time has passed. A server that ends each wait at
+    /// once is not listened to for a while.
     pub(super) fn wait(&mut self, waker: &Waker, most: Duration) -> Result<(), Halt> {
+        if self.hasty > MOST_RESTLESS {
+            self.hasty = 0;
+            waker.wait(most.min(PAUSE));
+            waker.was_woken();
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let woken = self.wait_once(waker, most)?;
+        self.hasty = match woken {
+            Woken::ByServer if begun.elapsed() < Duration::from_secs(1) => self.hasty + 1,
+            _ => 0,
+        };
+        Ok(())
+    }
+
+    fn wait_once(&mut self, waker: &Waker, most: Duration) -> Result<Woken, Halt> {
         // What rests is looked at when it has rested. So is an Inbox: it is not listened to until then.
         let inboxes = self.folders.values_mut().filter(|folder| folder.name.is_inbox());
         for inbox in inboxes.filter(|inbox| inbox.rests()) {
@@ -461,20 +481,19 @@ impl<'a> Account<'a> {
                 // Of the open folder it would tell in another way.
                 self.close()?;
                 if self.ask_about_opened(&mut |_| {})? {
-                    return Ok(());
+                    return Ok(Woken::ByServer);
                 }
             }
             self.talk.listen(waker.as_fd(), most, |_| {})?;
-            waker.was_woken();
-            return Ok(());
+            return Ok(Woken::by(waker));
         };
         // Opened anew, it shows what has changed since it was looked at.
         let selected = self.select(&inbox, Access::Look, None, |_| {});
         let selected = self.of_folder(&inbox, selected.map(Some))?;
-        let Some(selected) = selected else { return Ok(()) };
+        let Some(selected) = selected else { return Ok(Woken::ByServer) };
         if self.folder(&inbox)?.seen != Some(Seen::of(&selected)) {
             self.note(&inbox, |folder| folder.stale = true);
-            return Ok(());
+            return Ok(Woken::ByServer);
         }
         let mut changed = false;
         let mut see = |response: &Response<'_>| {
@@ -486,13 +505,14 @@ impl<'a> Account<'a> {
             );
         };
         let others_changed = self.ask_about_opened(&mut see)?;
+        let mut woken = Woken::ByServer;
         if !others_changed && self.is_current() {
-            self.listen(waker, most, &mut see)?;
+            woken = self.listen(waker, most, &mut see)?;
         }
         if changed {
             self.note(&inbox, |folder| folder.stale = true);
         }
-        Ok(())
+        Ok(woken)
     }
 
     /// Listens to what the server says in the open folder.
@@ -501,12 +521,12 @@ impl<'a> Account<'a> {
         waker: &Waker,
         most: Duration,
         see: &mut impl FnMut(&Response<'_>),
-    ) -> Result<(), Halt> {
+    ) -> Result<Woken, Halt> {
         if self.can.idle {
             let tag = self.talk.begin(&[Part::Text("IDLE")])?;
             if self.talk.may_go_on(see)?.is_some() {
                 self.can.idle = false;
-                return Ok(());
+                return Ok(Woken::ByServer);
             }
             self.talk.listen(waker.as_fd(), most, &mut *see)?;
             self.talk.send(b"DONE\r\n")?;
@@ -517,8 +537,21 @@ impl<'a> Account<'a> {
         } else {
             self.talk.listen(waker.as_fd(), most, see)?;
         }
-        waker.was_woken();
-        Ok(())
+        Ok(Woken::by(waker))
+    }
+}
+
+/// What has ended a wait.
+enum Woken {
+    /// Somebody of the broker.
+    ByUs,
+    /// The server, or the time is over.
+    ByServer,
+}
+
+impl Woken {
+    fn by(waker: &Waker) -> Self {
+        if waker.was_woken() { Self::ByUs } else { Self::ByServer }
     }
 }
 

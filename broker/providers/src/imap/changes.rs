@@ -23,9 +23,6 @@ use crate::mailbox::Halt;
 /// The largest message that is appended. It is held in memory while it is.
 const LARGEST: u64 = 256 << 20;
 
-/// Marks that a message keeps once it has them, whoever gave them to it.
-const GROWING: u16 = Marks::ANSWERED.0 | Marks::FORWARDED.0;
-
 /// What a server says of a folder that stays as it is, however often it is tried (RFC 5530).
 const FINAL: [&str; 4] = ["ALREADYEXISTS", "CANNOT", "NOPERM", "NONEXISTENT"];
 
@@ -413,16 +410,22 @@ impl Account<'_> {
                 |keyword: &&String| !without.keywords.contains(keyword) && kept.keeps(keyword);
             Flags { marks, keywords: all.keywords.iter().filter(differ).cloned().collect() }
         };
-        let add = less(wanted, seen);
-        let mut remove = less(seen, wanted);
-        remove.marks.0 &= !GROWING;
+        let (add, remove) = (less(wanted, seen), less(seen, wanted));
         for (sign, change) in [('+', &add), ('-', &remove)] {
-            let flags = facts::flags(change.marks, &change.keywords);
-            if flags.is_empty() {
-                continue;
+            let store = |flags: &str| format!("UID STORE {uid} {sign}FLAGS.SILENT ({flags})");
+            let marks = facts::flags(change.marks, &[]);
+            if !marks.is_empty() {
+                let done = self.talk.run(&store(&marks))?;
+                self.said(done, "to change flags")?;
             }
-            let done = self.talk.run(&format!("UID STORE {uid} {sign}FLAGS.SILENT ({flags})"))?;
-            self.said(done, "to change flags")?;
+            let keywords = facts::flags(Marks::default(), &change.keywords);
+            if !keywords.is_empty() {
+                let done = self.talk.run(&store(&keywords))?;
+                // A keyword that the server does not take stays here, and holds up nothing else of the message.
+                if let Err(Failure::This(error)) = self.said(done, "to change keywords") {
+                    tracing::warn!(server = self.talk.place(), %error, "keywords stay in the store");
+                }
+            }
         }
         let own = wanted.keywords.iter().filter(|keyword| !kept.keeps(keyword)).cloned();
         let stay = Flags { marks: Marks(wanted.marks.0 & !kept.marks.0), keywords: own.collect() };

@@ -366,17 +366,29 @@ impl Conversation {
         &mut self,
         see: &mut impl FnMut(&Response<'_>),
     ) -> Result<Option<Done>> {
+        let (mut words, bytes, until) = (0, self.read, Instant::now() + self.timeout);
         loop {
-            let mut goes = None;
+            let (mut goes, mut bye) = (None, None);
             self.next(|response| match response {
                 Response::GoOn(_) => goes = Some(None),
                 Response::Done { end, said, .. } => {
                     goes = Some(Some(done_of(*end, said)));
                 }
-                response => see(response),
+                Response::Words { about: About::Bye, said } => bye = Some(text(said.words)),
+                response => {
+                    words += u32::from(!matches!(response, Response::Data(_)));
+                    see(response);
+                }
             })?;
-            if let Some(goes) = goes {
-                return Ok(goes);
+            match (goes, bye) {
+                (Some(goes), _) => return Ok(goes),
+                (None, Some(words)) => return Err(self.said_bye(&words)),
+                (None, None) => {}
+            }
+            let is_long = words > MOST_WORDS || self.read - bytes > MOST_OF_COMMAND;
+            if is_long || Instant::now() > until {
+                let words = format!("{} goes on and on, and takes no command", self.place);
+                return Err(Trouble { kind: Kind::Nonsense, words }.into_error());
             }
         }
     }

@@ -54,7 +54,7 @@ impl Work for Settings {
 
     fn work(self, support: Arc<dyn MailboxSupport>, orders: Arc<Orders>) {
         let dialer = Dialer::new(self);
-        Worker { dialer, support, orders, said: None }.run();
+        Worker { dialer, support, orders, said: None, reported: MailboxReport::default() }.run();
     }
 }
 
@@ -74,6 +74,38 @@ struct Worker {
     support: Arc<dyn MailboxSupport>,
     orders: Arc<Orders>,
     said: Option<Result<(), ProviderError>>,
+    reported: MailboxReport,
+}
+
+/// The changes that are carried out at a server. Some servers end the connection at one of them: then the others, and new mail, do not
+/// wait for it.
+#[derive(Default)]
+struct Changes {
+    /// They are being carried out.
+    begun: bool,
+    /// How many connections in a row were lost by that.
+    broken: u32,
+    /// Until then they wait.
+    until: Option<Instant>,
+}
+
+impl Changes {
+    /// The connection was lost.
+    fn are_cut_off(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            self.broken += 1;
+            // One time may be chance.
+            let doubled =
+                self.broken.checked_sub(2).map(|times| RETRY_CHANGES * (1 << times.min(5)));
+            self.until = doubled.map(|time| Instant::now() + time);
+        }
+    }
+
+    /// How long they still wait.
+    fn wait(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl Worker {
@@ -99,10 +131,11 @@ impl Worker {
     /// Stays connected until the account is to rest.
     fn watch(&mut self, store: u32, leave: &Leave) {
         let (mut held, unplaced) = (Waiting::default(), RefCell::default());
+        let mut changes = Changes::default();
         let (mut retry, mut retry_logon) = (RETRY, RETRY_LOGON);
         while leave.go_on().is_ok() {
             let begun = Instant::now();
-            let halt = match self.attempt((store, leave), &mut held, &unplaced) {
+            let halt = match self.attempt((store, leave), (&mut held, &mut changes), &unplaced) {
                 Ok(never) => match never {},
                 Err(halt) => halt,
             };
@@ -115,8 +148,12 @@ impl Worker {
             if leave.go_on().is_err() {
                 break;
             }
+            changes.are_cut_off();
             self.orders.take_waiting(&mut held);
-            self.support.report(MailboxReport::default());
+            // What is pending is so without a connection, too.
+            let MailboxReport { pending, changed, checked, .. } = self.reported;
+            let report = MailboxReport { pending, changed, checked, ..MailboxReport::default() };
+            self.support.report(report);
             self.say(Err(error.clone()));
             held.answer(&Err(error.clone()));
             // A connection that lasted was not the trouble.
@@ -159,7 +196,7 @@ impl Worker {
     }
 
     /// Says how far the account is; and how many changes it does not have yet.
-    fn report(&self, account: &mut Account<'_>, checked: Option<u64>) -> Result<u64, Halt> {
+    fn report(&mut self, account: &mut Account<'_>, checked: Option<u64>) -> Result<u64, Halt> {
         let tally = account.book.tally()?;
         let total = account.messages();
         let done = total.saturating_sub(account.untaken()? + tally.fetches);
@@ -167,6 +204,7 @@ impl Worker {
         let (pending, changed) = (tally.pending, account.book.changed.map(milliseconds));
         let report = MailboxReport { connections: 1, pending, syncing, checked, changed };
         self.support.report(report);
+        self.reported = report;
         Ok(pending)
     }
 
@@ -180,7 +218,7 @@ impl Worker {
     fn attempt(
         &mut self,
         (store, leave): (u32, &Leave),
-        held: &mut Waiting,
+        (held, changes): (&mut Waiting, &mut Changes),
         unplaced: &RefCell<HashSet<u128>>,
     ) -> Result<std::convert::Infallible, Halt> {
         let waker = Waker::new().map_err(|error| failed(&error))?;
@@ -210,8 +248,16 @@ impl Worker {
                 looked = if is_slow { surveyed } else { looked };
             }
             let is_due = retry.is_some_and(|at| Instant::now() >= at);
-            if is_look || is_due || !held.changed.is_empty() {
+            let wait = changes.wait();
+            if let Some(wait) = wait {
+                let text =
+                    "the connection was lost while a change was made; it is tried again later";
+                answer(&mut held.changed, &Err(ProviderError::new(Code::E_NETWORK_ERROR, text)));
+                retry = Some(Instant::now() + wait);
+            } else if is_look || is_due || !held.changed.is_empty() {
+                changes.begun = true;
                 let failed = account.carry_out()?;
+                *changes = Changes::default();
                 retry = failed.as_ref().map(|_| Instant::now() + RETRY_CHANGES);
                 let outcome = failed.map_or(Ok(()), Err);
                 answer(&mut held.changed, &outcome);
@@ -271,4 +317,23 @@ pub(super) fn try_apart(settings: Settings, reply: Answered) {
     let _ = std::thread::Builder::new()
         .name("imap".into())
         .spawn(move || reply.send(try_out(settings, drop).map(|()| None)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_that_end_connections_wait_longer_and_longer() {
+        let mut changes = Changes::default();
+        changes.are_cut_off();
+        assert_eq!(changes.wait(), None, "no change was being made");
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            changes.begun = true;
+            changes.are_cut_off();
+            waits.push(changes.wait().map_or(0, |wait| wait.as_secs().div_ceil(60)));
+        }
+        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 32, 32]);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use sundown_core::provider::{ProviderError, Synced};
 use sundown_protocol::Code;
 
@@ -309,6 +309,14 @@ impl Waker {
     pub(crate) fn wake(&self) {
         // It fails only if it was woken so often that the wait ends anyway.
         let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+
+    /// Waits until it is woken, or so much time has passed.
+    pub(crate) fn wait(&self, most: Duration) {
+        let mut own = [PollFd::new(&self.0, PollFlags::IN)];
+        let most = Timespec::try_from(most).ok();
+        // An interrupted wait is a short one.
+        let _ = poll(&mut own, most.as_ref());
     }
 
     /// Whether it was woken since the last time.

@@ -156,7 +156,7 @@ fn every_step(kind: Kind, by: u32) {
 
 /// How many steps are passed over; `SUNDOWN_TEST_STEPS=all` takes each.
 fn stride() -> u32 {
-    if std::env::var_os("SUNDOWN_TEST_STEPS").is_some() { 1 } else { 7 }
+    if std::env::var_os("SUNDOWN_TEST_STEPS").is_some() { 1 } else { 11 }
 }
 
 #[test]

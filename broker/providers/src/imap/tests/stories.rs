@@ -362,6 +362,11 @@ fn keywords_are_those_of_the_account() {
         assert_eq!(other.shown("INBOX"), wanted, "{kind:?}");
         assert_eq!(world.shown(INBOX), wanted, "{kind:?}");
         assert_eq!(world.pending(), 0, "{kind:?}");
+        // What a program takes away is taken away, also what mostly grows.
+        world.flag(two, Marks::ANSWERED, NONE);
+        world.settle();
+        assert_eq!(other.shown("INBOX"), ["one:read,$here,more", "two:answered,a,b"], "{kind:?}");
+        world.flag(two, NONE, Marks::ANSWERED);
         world.label(two, "", "a");
         world.label(two, "$Forwarded", "");
         world.settle();
