@@ -55,7 +55,7 @@ fn sent(submitters: Vec<JoinHandle<(Shell, u64)>>) {
     for submitter in submitters {
         let (mut shell, durable) = submitter.join().expect("it submits");
         assert_eq!(shell.reply(durable)["ok"], true);
-        let left = shell.ok("logoff session=1 drain=60");
+        let left = shell.ok("logoff session=1 drain=240");
         assert_eq!(left["queued"], 0, "{left}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use shell::{Shell, says};
 pub(crate) use terminal::{Output, Terminal};
 
 /// How long anything may take. It is generous, because a test that passes does not wait for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The names of an object's keys in alphabetical order.
 pub(crate) fn keys(value: &Value) -> String {
@@ -54,7 +54,7 @@ pub(crate) fn wait_for_end(child: &mut Child) -> ExitStatus {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("it has a pid");
     if child.try_wait().expect("it can be waited for").is_none() {
         let process = pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped yet");
-        let timeout = Timespec::try_from(DEADLINE).expect("a minute fits");
+        let timeout = Timespec::try_from(DEADLINE).expect("it fits");
         let mut watched = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
         let ready = poll(&mut watched, Some(&timeout)).expect("it can be watched");
         assert!(ready > 0, "process {} has not ended within {DEADLINE:?}", child.id());

@@ -26,6 +26,9 @@ const PLAIN: usize = 64 << 10;
 /// How much is sent at once.
 const OUT: usize = 16 << 10;
 
+/// So many bytes may come to nothing in a row: no part of a stream needs as many to say something.
+const MOST_EMPTY: usize = 256 << 10;
+
 /// What comes is not compressed.
 #[derive(Debug)]
 pub(crate) struct NotCompressed;
@@ -58,6 +61,8 @@ pub(crate) struct Deflated {
     plain: Buffer,
     /// Whether there may be more inside the decompressor than fitted.
     has_more: bool,
+    /// How many bytes have come since the last ones that said something.
+    empty: usize,
     /// Whether the other end has closed the connection.
     is_over: bool,
     out: Box<[u8]>,
@@ -108,6 +113,7 @@ impl Deflated {
             packed: Buffer::new(arrived),
             plain: Buffer::new(Vec::new()),
             has_more: false,
+            empty: 0,
             is_over: false,
             out: vec![0; OUT].into(),
         }
@@ -140,13 +146,22 @@ impl Deflated {
                 return Err(NotCompressed::error());
             }
         }
-        Ok(!self.plain.left().is_empty() || self.is_over)
+        let has_some = !self.plain.left().is_empty();
+        if has_some {
+            self.empty = 0;
+        }
+        Ok(has_some || self.is_over)
     }
 
     fn read_below(&mut self) -> io::Result<()> {
         let Self { below, packed, .. } = self;
         packed.fill(PACKED, |into| below.read(into))?;
         self.is_over = self.packed.left().is_empty();
+        self.empty += self.packed.left().len();
+        if self.empty > MOST_EMPTY {
+            let text = "what comes is compressed, and says nothing on and on";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         Ok(())
     }
 
@@ -343,6 +358,18 @@ mod tests {
             );
         }
         assert!(near.is_quiet());
+    }
+
+    #[test]
+    fn what_says_nothing_on_and_on_is_an_error() {
+        let (mut near, mut far) = pair(b"");
+        let nothing = [0, 0, 0, 0xff, 0xff].repeat(2 * MOST_EMPTY / 5);
+        // It may be cut off.
+        let writer = thread::spawn(move || far.write_all(&nothing).is_ok());
+        let error = read_some(&mut near).expect_err("it says nothing");
+        assert!(error.kind() == io::ErrorKind::InvalidData && !NotCompressed::is(&error));
+        drop(near);
+        writer.join().expect("no panic");
     }
 
     #[test]
