@@ -221,7 +221,7 @@ mod tests {
         assert!(all.keeps("new"));
         let some = Kept::of(&words("\\Seen $Work"));
         assert!(some.keeps("$work") && !some.keeps("new"));
-        let said = words("b \\Recent a $Forwarded flagged b [ \\Seen");
+        let said = words("b \\Recent a $Forwarded flagged b ] \\Seen");
         assert_eq!(keywords(&said), ["a", "b"]);
         let set = ["$Forwarded", "x", "answered"].map(str::to_owned);
         assert_eq!(flags(Marks::READ, &set), "\\Seen x");
