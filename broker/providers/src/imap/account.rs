@@ -543,7 +543,7 @@ impl<'a> Account<'a> {
 
 /// What has ended a wait.
 enum Woken {
-    /// Somebody of the broker.
+    /// Another thread of the broker, which wants something.
     ByUs,
     /// The server, or the time is over.
     ByServer,

@@ -149,7 +149,7 @@ impl Account<'_> {
                 return false;
             };
             folder.stale = true;
-            // What is noted already wakes nobody again.
+            // What is noted already does not end another wait.
             folder.rests()
         });
         heard.folders |= unknown;

@@ -77,8 +77,8 @@ struct Worker {
     reported: MailboxReport,
 }
 
-/// The changes that are carried out at a server. Some servers end the connection at one of them: then the others, and new mail, do not
-/// wait for it.
+/// The changes that are carried out at a server. A server may end the connection at one of them each time: then all changes wait for a
+/// while, and new mail does not wait for them.
 #[derive(Default)]
 struct Changes {
     /// They are being carried out.

@@ -115,9 +115,11 @@ impl Writer {
         keywords: &[String],
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
-        let Some(lying) = self.lying(of.number, spot)?.filter(|_| of.is_account) else {
+        // A Maildir has no keywords of messages.
+        if !of.is_account {
             return Ok(());
-        };
+        }
+        let Some(lying) = self.lying(of.number, spot)? else { return Ok(()) };
         let seq = lying.seq;
         let sql = "SELECT keywords FROM remote WHERE message = ?1";
         let row = |row: &rusqlite::Row<'_>| {

@@ -277,7 +277,7 @@ impl Writer {
         let beginning = self.beginning(body, content)?;
         let shown = shown(&Head::of(&beginning));
         let is_draft = folder == Folder::DRAFTS;
-        // A draft stays in a store without an account until somebody moves it.
+        // A draft stays in a store without an account until a program moves it.
         let hands = !is_draft || self.has_accounts && self.is_of_an_account(folder)?;
         let mut flags = flags.clone();
         if is_draft && hands {
