@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Read commands from standard input: log on, submit, log off
     ///
     /// The shell is one process of the broker's. It prints a reply for each command, and the events that it is told.
-    #[command(after_help = examples::SHELL)]
+    #[command(after_help = crate::shell::help::after_help())]
     Shell,
     /// Send a message: put it into the outgoing queue
     ///

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sundown_client::{
     AddressBook, Code, Draft, EntryId, Error, Events, Folder, FolderKind, Logoff, LogoffAnswer,
@@ -11,6 +13,7 @@ use sundown_client::{
 };
 
 use super::folders::{self, Listing, message_row};
+use super::help::COMMANDS;
 use super::line::Words;
 use super::{Printer, events};
 use crate::output::{self, invalid};
@@ -32,6 +35,8 @@ pub(crate) struct Shell {
     /// Tokens, each with the session of its object.
     grants: BTreeMap<String, u64>,
     made: u64,
+    /// The message that came behind the line of this command.
+    body: Option<Result<Vec<u8>, Error>>,
 }
 
 enum Object {
@@ -63,52 +68,53 @@ impl Shell {
             sinks: BTreeMap::new(),
             grants: BTreeMap::new(),
             made: 0,
+            body: None,
         }
     }
 
-    /// Carries out a command. Each command takes its own arguments, and an argument that is left is an error.
-    pub(crate) fn carry_out(&mut self, words: &Words) -> Reply {
+    pub(super) fn mapi(&self) -> &Mapi {
+        &self.mapi
+    }
+
+    /// Carries out a command. Each command takes its own arguments, and an argument that is left is an error. `body` is the message
+    /// that came behind the line.
+    pub(crate) fn carry_out(
+        &mut self,
+        mut words: Words,
+        body: Option<Result<Vec<u8>, Error>>,
+    ) -> Reply {
         if self.left {
             let message = "this process has left; start another one";
             return Err(output::error(Code::E_NOT_INITIALIZED, message));
         }
-        let mut words = words.clone();
-        let words = &mut words;
-        match words.command.as_str() {
-            "logon" => self.logon(words),
-            "advise" => self.advise(words),
-            "unadvise" => self.unadvise(words),
-            "open" => self.open(words),
-            "list" => self.list(words),
-            "release" => self.release(words),
-            "read" => self.read(words),
-            "submit" => self.submit(words),
-            "draft" => self.draft(words),
-            "save" => self.save(words),
-            "setting" => self.setting(words),
-            "folders" => self.folders(words),
-            "make-folder" => self.make_folder(words),
-            "rename-folder" => self.rename_folder(words),
-            "remove-folder" => self.remove_folder(words),
-            "flag" => self.flag(words),
-            "move" => self.move_to(words),
-            "copy" => self.copy_to(words),
-            "delete" => self.delete(words),
-            "append" => self.append(words),
-            "search" => self.search(words),
-            "sync" => self.sync(words),
-            "abort-submit" => self.abort_submit(words),
-            "flush" => self.flush(words),
-            "logoff" => self.logoff(words),
-            "query-fast-shutdown" => self.query_fast_shutdown(words),
-            "notify-process-shutdown" => self.notify_process_shutdown(words),
-            "do-fast-shutdown" => self.do_fast_shutdown(words),
-            "shut-down" => self.shut_down(words),
-            "grant" => self.grant(words),
-            "redeem" => self.redeem(words),
-            "revoke" => self.revoke(words),
-            "uninitialize" => self.uninitialize(words),
-            other => Err(invalid(format!("there is no command {other:?}"))),
+        self.body = body;
+        let Some(command) = COMMANDS.iter().find(|command| command.name == words.command) else {
+            let name = &words.command;
+            return Err(invalid(format!("there is no command {name:?}; `help` lists them")));
+        };
+        (command.run)(self, &mut words)
+    }
+
+    /// The message of a command: a file, base64 in the line, or the bytes behind the line.
+    pub(super) fn content(&mut self, words: &mut Words) -> Result<Vec<u8>, Error> {
+        let file = words.value("file").map_err(invalid)?;
+        let content = words.value("content").map_err(invalid)?;
+        let size = words.value("size").map_err(invalid)?;
+        match (file, content, size) {
+            (Some(file), None, None) => std::fs::read(&file)
+                .map_err(|e| output::error(Code::E_NOT_FOUND, format!("cannot read {file}: {e}"))),
+            (None, Some(content), None) => BASE64
+                .decode(&content)
+                .map_err(|e| invalid(format!("content=… is not base64: {e}"))),
+            (None, None, Some(size)) => self
+                .body
+                .take()
+                .unwrap_or_else(|| Err(invalid(format!("size={size} is not a number")))),
+            _ => {
+                let command = &words.command;
+                let why = "file=PATH, content=BASE64 and size=N (that many bytes behind the line)";
+                Err(invalid(format!("{command} needs exactly one of {why}")))
+            }
         }
     }
 
@@ -126,7 +132,7 @@ impl Shell {
         Ok((number, session))
     }
 
-    fn logon(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn logon(&mut self, words: &mut Words) -> Reply {
         let profile = words.value("profile").map_err(invalid)?.or_else(|| self.profile.clone());
         let private = words.flag("private").map_err(invalid)?;
         let no_mail = words.flag("no-mail").map_err(invalid)?;
@@ -167,7 +173,7 @@ impl Shell {
         spawned.map(drop).map_err(|e| output::error(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))
     }
 
-    fn advise(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn advise(&mut self, words: &mut Words) -> Reply {
         let events = match words.value("events").map_err(invalid)? {
             None => Events::CRITICAL_ERROR,
             Some(names) => names.parse().map_err(|e| invalid(format!("{e}")))?,
@@ -210,7 +216,7 @@ impl Shell {
         Ok(json!({ "connection": connection }))
     }
 
-    fn unadvise(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn unadvise(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "connection")?;
         end(words)?;
         let sink = self.sinks.remove(&number).ok_or_else(|| {
@@ -221,7 +227,7 @@ impl Shell {
         Ok(json!({}))
     }
 
-    fn open(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn open(&mut self, words: &mut Words) -> Reply {
         let what = words.needed("what").map_err(invalid)?;
         let entry = words.value("entry").map_err(invalid)?;
         let folder = match what.as_str() {
@@ -271,7 +277,7 @@ impl Shell {
         })
     }
 
-    fn list(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn list(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "object")?;
         let listing = Listing::take(words)?;
         end(words)?;
@@ -323,7 +329,7 @@ impl Shell {
         Ok(json!({ "rows": rows }))
     }
 
-    fn release(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn release(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "object")?;
         end(words)?;
         self.object(number)?;
@@ -331,7 +337,7 @@ impl Shell {
         Ok(json!({}))
     }
 
-    fn read(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn read(&mut self, words: &mut Words) -> Reply {
         let bytes = if let Some(object) = words.value("object").map_err(invalid)? {
             end(words)?;
             let Object::Reference(reference) = self.object(parse(&object, "object")?)? else {
@@ -348,13 +354,13 @@ impl Shell {
         Ok(json!({ "size": bytes.len(), "content": String::from_utf8_lossy(&bytes) }))
     }
 
-    fn submit(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn submit(&mut self, words: &mut Words) -> Reply {
         let deferred = words.flag("deferred").map_err(invalid)?;
         let key = match words.value("key").map_err(invalid)? {
             None => None,
             Some(text) => Some(text.parse().map_err(|e| invalid(format!("key={text}: {e}")))?),
         };
-        let mut message = message(words)?;
+        let mut message = Message::parse(self.content(words)?);
         if let Some(key) = key {
             message = message.key(key);
         }
@@ -365,15 +371,15 @@ impl Shell {
         Ok(json!({ "entry": submitted.entry.to_string(), "state": submitted.state.name() }))
     }
 
-    fn draft(&mut self, words: &mut Words) -> Reply {
-        let message = message(words)?;
+    pub(super) fn draft(&mut self, words: &mut Words) -> Reply {
+        let message = Message::parse(self.content(words)?);
         let (of, session) = self.session(words)?;
         end(words)?;
         let draft = session.draft(&message)?;
         Ok(self.keep(of, Object::Draft(draft)))
     }
 
-    fn save(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn save(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "object")?;
         end(words)?;
         let entry = match self.object(number)? {
@@ -390,7 +396,7 @@ impl Shell {
         Ok(json!({ "entry": entry.to_string() }))
     }
 
-    fn setting(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn setting(&mut self, words: &mut Words) -> Reply {
         let name = words.needed("name").map_err(invalid)?;
         let value = words.value("value").map_err(invalid)?;
         let (_, session) = self.session(words)?;
@@ -401,7 +407,7 @@ impl Shell {
         Ok(json!({ "value": session.setting(SECTION, &name)? }))
     }
 
-    fn abort_submit(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn abort_submit(&mut self, words: &mut Words) -> Reply {
         let entry = entry(words)?;
         let (_, session) = self.session(words)?;
         end(words)?;
@@ -409,14 +415,14 @@ impl Shell {
         Ok(json!({}))
     }
 
-    fn flush(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn flush(&mut self, words: &mut Words) -> Reply {
         let (_, session) = self.session(words)?;
         end(words)?;
         session.flush()?;
         Ok(json!({}))
     }
 
-    fn logoff(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn logoff(&mut self, words: &mut Words) -> Reply {
         let mut how = match words.value("drain").map_err(invalid)? {
             None => Logoff::now(),
             Some(text) => {
@@ -451,7 +457,7 @@ impl Shell {
         }))
     }
 
-    fn uninitialize(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn uninitialize(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         self.mapi.log_everything_off()?;
         // Sinks and objects are dropped first, in the order of the eight steps.
@@ -462,33 +468,33 @@ impl Shell {
         Ok(json!({}))
     }
 
-    fn query_fast_shutdown(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn query_fast_shutdown(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         self.mapi.client_shutdown().query_fast_shutdown()?;
         Ok(json!({}))
     }
 
-    fn notify_process_shutdown(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn notify_process_shutdown(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         self.mapi.client_shutdown().notify_process_shutdown()?;
         Ok(json!({}))
     }
 
-    fn do_fast_shutdown(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn do_fast_shutdown(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         self.mapi.client_shutdown().do_fast_shutdown()?;
         self.left = true;
         Ok(json!({}))
     }
 
-    fn shut_down(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn shut_down(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         let path = self.mapi.begin_shut_down()?;
         self.left = true;
         Ok(json!({ "path": path.name() }))
     }
 
-    fn grant(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn grant(&mut self, words: &mut Words) -> Reply {
         let number = number(words, "object")?;
         let pid = match words.value("pid").map_err(invalid)? {
             None => None,
@@ -508,7 +514,7 @@ impl Shell {
         Ok(json!({ "token": token.to_string() }))
     }
 
-    fn redeem(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn redeem(&mut self, words: &mut Words) -> Reply {
         let token = token(words)?;
         end(words)?;
         let reference = self.mapi.redeem(token)?;
@@ -523,7 +529,7 @@ impl Shell {
         Ok(self.keep(0, Object::Reference(reference)))
     }
 
-    fn revoke(&mut self, words: &mut Words) -> Reply {
+    pub(super) fn revoke(&mut self, words: &mut Words) -> Reply {
         let token = token(words)?;
         end(words)?;
         let session = self.grants.get(&token.to_string()).and_then(|s| self.sessions.get(s));
@@ -565,11 +571,4 @@ fn number(words: &mut Words, key: &str) -> Result<u64, Error> {
 pub(super) fn entry(words: &mut Words) -> Result<EntryId, Error> {
     let text = words.needed("entry").map_err(invalid)?;
     text.parse().map_err(|e| invalid(format!("entry={text}: {e}")))
-}
-
-fn message(words: &mut Words) -> Result<Message, Error> {
-    let file = words.needed("file").map_err(invalid)?;
-    let bytes = std::fs::read(&file)
-        .map_err(|e| output::error(Code::E_NOT_FOUND, format!("cannot read {file}: {e}")))?;
-    Ok(Message::parse(bytes))
 }

@@ -9,7 +9,7 @@ use sundown_client::{
 
 use super::commands::{Reply, Shell, end, entry, parse};
 use super::line::Words;
-use crate::output::{self, invalid};
+use crate::output::invalid;
 use crate::reading::{folder as folders, inbox};
 
 impl Shell {
@@ -86,14 +86,12 @@ impl Shell {
         Ok(json!({}))
     }
 
-    pub(super) fn append(&self, words: &mut Words) -> Reply {
-        let (folder, file) = (folder(words)?, words.needed("file").map_err(invalid)?);
+    pub(super) fn append(&mut self, words: &mut Words) -> Reply {
+        let (folder, bytes) = (folder(words)?, self.content(words)?);
         let flags = parsed::<Flags>(words, "flags")?.unwrap_or_default();
         let (_, session) = self.session(words)?;
         let store = place(words)?;
         end(words)?;
-        let bytes = std::fs::read(&file)
-            .map_err(|e| output::error(Code::E_NOT_FOUND, format!("cannot read {file}: {e}")))?;
         let entry =
             session.store(store)?.folder(folder)?.append(&Message::new(bytes), &flags, None)?;
         Ok(json!({ "entry": entry.to_string() }))

@@ -51,6 +51,11 @@ impl Words {
         self.command.is_empty() && self.arguments.is_empty()
     }
 
+    /// The value of `key=value`, which stays.
+    pub(crate) fn look(&self, key: &str) -> Option<&str> {
+        self.arguments.get(key)?.as_deref()
+    }
+
     /// Takes the value of `key=value`.
     pub(crate) fn value(&mut self, key: &str) -> Result<Option<String>, String> {
         match self.arguments.remove(key) {

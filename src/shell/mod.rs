@@ -6,33 +6,44 @@
 mod commands;
 mod events;
 mod folders;
+pub(crate) mod help;
+mod input;
 mod line;
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use sundown_client::Error;
 
+use crate::bounded::largest_message;
 use crate::cli::{Autostart, Context};
 use crate::{output, safe};
 use commands::Shell;
+use line::Words;
+
+/// What stands before a command that a person types.
+const PROMPT: &str = "sundown> ";
 
 pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
     let printer: &'static Printer = Box::leak(Box::new(Printer::new(context.json)));
     let mapi = context.initialize(Autostart::Yes)?;
     let mut shell = Shell::new(mapi, context.profile.clone(), printer);
+    let mut input = std::io::stdin().lock();
     let mut count = 0;
-    for line in std::io::stdin().lock().split(b'\n') {
-        let Ok(line) = line else { break };
-        let words = match line::words(&String::from_utf8_lossy(&line)) {
-            Ok(words) if words.is_empty() => continue,
-            words => words,
+    loop {
+        printer.prompt();
+        let Ok(Some(given)) = input::next(&mut input, || largest_message(shell.mapi())) else {
+            break;
         };
+        printer.typed();
+        if given.words.as_ref().is_ok_and(Words::is_empty) {
+            continue;
+        }
         count += 1;
-        let result = words.map_err(output::invalid).and_then(|words| shell.carry_out(&words));
-        printer.reply(count, result);
+        let words = given.words.map_err(output::invalid);
+        printer.reply(count, words.and_then(|words| shell.carry_out(words, given.body)));
     }
     // The end of input ends the process without a logoff: nothing is cleaned up.
     std::mem::forget(shell);
@@ -42,28 +53,64 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
 /// Standard output, written one whole line at a time.
 pub(crate) struct Printer {
     json: bool,
-    /// Why a line could not be printed, if one could not. It is locked while a line is written.
-    unprinted: Mutex<Option<Error>>,
+    /// Whether a person types the commands.
+    prompts: bool,
+    /// It is locked while a line is written.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Why a line could not be printed, if one could not.
+    unprinted: Option<Error>,
+    /// Whether the last thing on the screen is the prompt.
+    prompted: bool,
+}
+
+impl State {
+    fn print(&mut self, text: &str) {
+        // A reader that has gone is no failure: the end of the input follows.
+        if let Err(error) = output::print_bytes(text.as_bytes()) {
+            self.unprinted = Some(error);
+        }
+    }
 }
 
 impl Printer {
     fn new(json: bool) -> Self {
-        Self { json, unprinted: Mutex::default() }
+        let prompts = !json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        Self { json, prompts, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prompt(&self) {
+        if self.prompts {
+            let mut state = self.state();
+            state.print(PROMPT);
+            state.prompted = true;
+        }
+    }
+
+    /// The person has ended a line, and with it the prompt's.
+    fn typed(&self) {
+        self.state().prompted = false;
     }
 
     fn line(&self, line: &str) {
-        let mut unprinted = self.unprinted.lock().unwrap_or_else(PoisonError::into_inner);
         // What a message says must not control a terminal.
         let line = if self.json { safe::json(line) } else { safe::printed(line) };
-        // A reader that has gone is no failure: the end of the input follows.
-        if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
-            *unprinted = Some(error);
-        }
+        let mut state = self.state();
+        // A line that comes while a person types stands below what was typed, and the prompt comes again.
+        let text = if state.prompted { format!("\n{line}\n{PROMPT}") } else { format!("{line}\n") };
+        state.print(&text);
     }
 
     /// Fails if a line could not be printed.
     fn end(&self) -> Result<(), Error> {
-        self.unprinted.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        self.state().unprinted.take().map_or(Ok(()), Err)
     }
 
     fn reply(&self, count: u64, result: Result<Value, Error>) {

@@ -176,10 +176,11 @@ fn the_protocol_is_described() {
 #[test]
 fn the_command_is_described() {
     let page = read(&root().join("docs/command.md"));
-    let shell = read(&root().join("src/shell/commands.rs"));
-    let table = shell.split_once("match words.command.as_str() {").expect("the table is there").1;
-    let table = table.split_once("other =>").expect("the table ends").0;
-    let commands = table.lines().filter_map(|l| l.trim().strip_prefix('"')?.split_once('"'));
+    let shell = read(&root().join("src/shell/help.rs"));
+    let table = shell.split_once("COMMANDS: &[Command]").expect("the table is there").1;
+    let table = table.split_once("\n];").expect("the table ends").0;
+    let commands = table.split("command(").skip(1);
+    let commands = commands.filter_map(|c| c.trim_start().strip_prefix('"')?.split_once('"'));
     for (command, _) in commands {
         assert!(page.contains(&format!("| `{command}")), "docs/command.md lacks {command}");
     }

@@ -148,6 +148,11 @@ fn a_shell_answers_whatever_it_is_told() {
         "read session=1",
         "submit session=1",
         "submit session=1 file",
+        "submit session=1 file=a content=YQ==",
+        "submit session=1 content=YQ",
+        "submit session=1 content=!",
+        "submit session=1 size=many",
+        "help me",
         "abort-submit session=1 entry=!",
         "logoff",
         "logoff session=1 drain=soon",
@@ -165,7 +170,7 @@ fn a_shell_answers_whatever_it_is_told() {
     shell.ok("open session=1 what=inbox");
     assert_eq!(home.status()["sessions"][0]["members"][0]["objects"], 1);
     let replies = shell.lines().into_iter().map(|l| l["reply"].as_u64().expect("only replies"));
-    assert!(replies.eq(1..=33), "exactly one reply each, in order");
+    assert!(replies.eq(1..=38), "exactly one reply each, in order");
 }
 
 /// Commands may come in any pieces, and the end of the input in place of the last line's end.
@@ -190,6 +195,52 @@ fn a_shell_reads_whatever_pieces_its_commands_come_in() {
         pieces.iter().map(told).collect::<Vec<_>>(),
         whole.iter().map(told).collect::<Vec<_>>()
     );
+}
+
+/// A message may stand in the line or behind it. What is behind a line is never a command, whatever becomes of the line.
+///
+/// issue 20
+#[test]
+fn bytes_of_a_message_are_no_commands() {
+    let home = Home::with_settings("[limits]\nmessage = \"1KiB\"\n");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let message = "To: anna@localhost\nSubject: behind\n\nlogon\nuninitialize\n";
+    let long = format!("To: anna@localhost\n\n{}", "uninitialize\n".repeat(200));
+    for (line, bytes, code) in [
+        ("submit session=1", message, None),
+        ("append session=1 folder=inbox", message, None),
+        ("submit session=7", message, Some("MAPI_E_INVALID_PARAMETER")),
+        ("submit session=1 file=x", message, Some("MAPI_E_INVALID_PARAMETER")),
+        ("logon", message, Some("MAPI_E_INVALID_PARAMETER")),
+        ("fly", message, Some("MAPI_E_INVALID_PARAMETER")),
+        ("append session=1 folder=\"inbox", message, Some("MAPI_E_INVALID_PARAMETER")),
+        ("submit session=1", &long, Some("MAPI_E_TOO_BIG")),
+        ("draft session=1", message, None),
+    ] {
+        let number = shell.tell(&format!("{line} size={}", bytes.len()));
+        shell.write(bytes);
+        let reply = shell.reply(number);
+        assert_eq!(reply["ok"], code.is_none(), "{line}: {reply}");
+        assert!(code.is_none_or(|code| reply["error"]["code"] == code), "{line}: {reply}");
+    }
+    // "To: anna@localhost\nSubject: in the line\n\n"
+    shell.ok("append session=1 folder=inbox content=VG86IGFubmFAbG9jYWxob3N0ClN1YmplY3Q6IGluIHRoZSBsaW5lCgo=");
+    let inbox = shell.ok("open session=1 what=inbox")["object"].clone();
+    let rows = shell.ok(&format!("list object={inbox}"))["rows"].clone();
+    let subjects: Vec<_> = rows.as_array().expect("rows").iter().map(|r| &r["subject"]).collect();
+    assert!(subjects.iter().any(|subject| *subject == "behind"), "{subjects:?}");
+    assert!(subjects.iter().any(|subject| *subject == "in the line"), "{subjects:?}");
+    let row = rows.as_array().expect("rows").iter().find(|row| row["subject"] == "behind");
+    let entry = row.expect("it is there")["entry"].as_str().expect("text").to_owned();
+    assert_eq!(shell.ok(&format!("read session=1 entry={entry}"))["content"], message);
+
+    // The input ends within a message: it is not carried out, and there is no reply.
+    shell.write("submit session=1 size=100\nTo: anna@localhost\n");
+    let replies = shell.lines().iter().filter(|line| line.get("reply").is_some()).count();
+    assert!(shell.end().success());
+    assert_eq!(shell.lines().iter().filter(|line| line.get("reply").is_some()).count(), replies);
 }
 
 /// After `uninitialize` nothing goes any more, and the shell still ends only when its input does.

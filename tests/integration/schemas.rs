@@ -312,6 +312,7 @@ fn lines_of_the_shell_fit_their_schemas() {
     shell.ok("setting session=1 name=colour value=blue");
     shell.ok("flush session=1");
     shell.fails("nonsense", "MAPI_E_INVALID_PARAMETER");
+    assert_ne!(shell.ok("help")["commands"], json!([]));
     shell.ok("advise session=1 events=object-modified,object-deleted");
     let folder = shell.ok("make-folder session=1 name=Work")["folder"].clone();
     let folder = folder.as_str().expect("text");
