@@ -158,18 +158,26 @@ fn words(step: &Step, base: u64, elapsed: Duration) -> String {
     if step.left > 0 {
         match step.next_try {
             Some(at) => words.push(format!("waiting for the next try in {}", until(at))),
-            None => words.extend(estimate(step, base, elapsed).map(|s| format!("about {s} to go"))),
+            None => words.extend(estimate(step, base, elapsed)),
         }
     }
     words.push(format!("{} so far", span(elapsed.as_secs())));
     words.join("; ")
 }
 
-/// How long it takes at the rate so far; without a rate nobody knows.
+/// How long it takes at the rate so far, and that rate where it is more than one a second; without a rate nobody knows.
 fn estimate(step: &Step, base: u64, elapsed: Duration) -> Option<String> {
     let done = step.done.saturating_sub(base);
-    let rest = elapsed.as_secs_f64() / (done > 0).then_some(done as f64)? * step.left as f64;
-    Some(span(rest.ceil() as u64))
+    let rate = done as f64 / elapsed.as_secs_f64();
+    if done == 0 {
+        return None;
+    }
+    let rest = span((step.left as f64 / rate).ceil() as u64);
+    Some(if rate > 1.0 {
+        format!("{rate:.0}/s, about {rest} to go")
+    } else {
+        format!("about {rest} to go")
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +197,8 @@ mod tests {
         // What was done before says nothing about how fast it goes now.
         assert_eq!(words(&step(2, 4), 2, ten), "sending; 2 done, 4 left; 10 s so far");
         assert_eq!(words(&step(0, 1), 0, ten), "sending; 10 s so far");
+        let shown = words(&step(4300, 15700), 300, ten);
+        assert_eq!(shown, "sending; 4300 done, 15700 left; 400/s, about 40 s to go; 10 s so far");
         assert_eq!(words(&step(4, 0), 0, ten), "sending; 4 done, 0 left; 10 s so far");
     }
 

@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use sundown_client::{Error, Mapi, QueueRow, Resource, SubmissionState};
+use sundown_client::{Error, Mapi, QueueRow, Resource, SubmissionState, Syncing};
 
 use super::rates::Rates;
 use super::rows::{Message, Place, Row, View, Weight, counted, rows};
@@ -118,7 +118,10 @@ pub(super) struct Board {
     why: String,
     when: Instant,
     interval: Duration,
-    rates: Rates<3>,
+    /// Of what the broker counts, by its pid.
+    rates: Rates<u32, 3>,
+    /// Of what mailboxes have fetched, by which ones.
+    fetched: Rates<Vec<String>, 1>,
     paused: bool,
     mode: Mode,
     view: View,
@@ -139,6 +142,7 @@ impl Board {
             when: Instant::now(),
             interval,
             rates: Rates::default(),
+            fetched: Rates::default(),
             paused: false,
             mode: Mode::List,
             view: View::Sessions,
@@ -156,6 +160,8 @@ impl Board {
         let requests = heard.said.requests.unwrap_or(0);
         let counters = [of(SubmissionState::Sent), of(SubmissionState::Bounced), requests];
         self.rates.hear(status.pid, at, counters);
+        let fetching = fetching(&heard.said);
+        self.fetched.hear(fetching.names, at, [fetching.far.done]);
         self.when = at;
         if !self.paused || self.heard.is_none() {
             (self.heard, self.why) = (Some(heard), String::new());
@@ -319,6 +325,8 @@ impl Board {
             lines.push(painted(&text, "waiting"));
         }
         lines.extend(trouble(said));
+        let per_minute = self.fetched.per_minute().map(|[rate]| rate);
+        lines.extend(fetching(said).line(per_minute));
         lines
     }
 
@@ -449,6 +457,51 @@ impl Board {
     }
 }
 
+/// Mailboxes that fetch what they have not yet, as in a first sync.
+struct Fetching {
+    names: Vec<String>,
+    /// All of them together.
+    far: Syncing,
+}
+
+fn fetching(said: &Said) -> Fetching {
+    let mut fetching = Fetching { names: Vec::new(), far: Syncing::default() };
+    for mailbox in &said.mailboxes {
+        if let Some(Syncing { done, total }) = mailbox.syncing {
+            let session = said.status.sessions.iter().find(|s| s.id == mailbox.session);
+            let profile = session.map_or("?", |session| &session.profile);
+            fetching.names.push(safe::line(&format!("{profile}/{}", mailbox.name)));
+            fetching.far.done += done;
+            fetching.far.total += total;
+        }
+    }
+    fetching
+}
+
+impl Fetching {
+    /// How far they are, how fast it goes and how long it takes at that rate, if they fetch.
+    fn line(&self, per_minute: Option<f64>) -> Option<String> {
+        let Syncing { done, total } = self.far;
+        if self.names.is_empty() {
+            return None;
+        }
+        let mut text = format!("fetching {}: {done} of {total} messages", self.names.join(", "));
+        if let Some(rate) = per_minute.filter(|rate| *rate > 0.0) {
+            let rest = total.saturating_sub(done) as f64 * 60.0 / rate;
+            text += &format!(", {}, about {} to go", pace(rate), output::span(rest.ceil() as u64));
+        }
+        Some(painted(&text, "waiting"))
+    }
+}
+
+/// Messages in a minute, in words; many in a second.
+fn pace(per_minute: f64) -> String {
+    if per_minute >= 120.0 {
+        return format!("{:.0}/s", per_minute / 60.0);
+    }
+    format!("{per_minute:.0}/min")
+}
+
 /// Lines about transports and mailboxes that do not work, if there are any.
 fn trouble(said: &Said) -> impl Iterator<Item = String> {
     let kinds = [("transport", Resource::TransportProvider), ("mailbox", Resource::Mailbox)];
@@ -481,4 +534,29 @@ fn in_lines(text: &str, columns: usize) -> Vec<String> {
     }
     lines.resize(DETAIL, String::new());
     lines.iter().map(|line| clip(line, columns)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_mailboxes_are_is_said_with_rate_and_estimate() {
+        let line = |names: &[&str], per_minute| {
+            let names = names.iter().map(ToString::to_string).collect();
+            Fetching { names, far: Syncing { done: 5_000, total: 20_000 } }.line(per_minute)
+        };
+        let has = |line: Option<String>, text: &str| {
+            let line = line.expect("a line");
+            assert!(line.contains(text), "{line}");
+        };
+        assert_eq!(line(&[], Some(60.0)), None);
+        has(line(&["work/imap"], None), "fetching work/imap: 5000 of 20000 messages");
+        assert!(!line(&["work/imap"], Some(0.0)).expect("a line").contains("to go"));
+        has(
+            line(&["a/imap", "b/imap"], Some(18_000.0)),
+            "fetching a/imap, b/imap: 5000 of 20000 messages, 300/s, about 50 s to go",
+        );
+        has(line(&["a/imap"], Some(60.0)), "60/min, about 4 h");
+    }
 }

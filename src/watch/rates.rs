@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 /// How far back a rate looks.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Counters as they were heard, the oldest first. A broker that starts again counts from zero.
-#[derive(Debug, Default)]
-pub(super) struct Rates<const N: usize> {
+/// Counters as they were heard, the oldest first. Others begin anew, as those of a broker that starts again: `K` says whose they are.
+#[derive(Debug)]
+pub(super) struct Rates<K, const N: usize> {
     heard: VecDeque<(Instant, [u64; N])>,
-    broker: Option<u32>,
+    whose: Option<K>,
 }
 
-impl<const N: usize> Rates<N> {
-    pub(super) fn hear(&mut self, broker: u32, at: Instant, counters: [u64; N]) {
-        if self.broker.replace(broker) != Some(broker) {
+impl<K, const N: usize> Default for Rates<K, N> {
+    fn default() -> Self {
+        Self { heard: VecDeque::new(), whose: None }
+    }
+}
+
+impl<K: PartialEq, const N: usize> Rates<K, N> {
+    pub(super) fn hear(&mut self, whose: K, at: Instant, counters: [u64; N]) {
+        if self.whose.as_ref() != Some(&whose) {
             self.heard.clear();
+            self.whose = Some(whose);
         }
         self.heard.push_back((at, counters));
         // One that is older than the window stays, so that the whole window is looked at.
