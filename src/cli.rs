@@ -404,6 +404,9 @@ pub(crate) struct AddArguments {
     /// The user name at the IMAP server [default: that of --username]
     #[arg(long, value_name = "USER")]
     pub(crate) imap_username: Option<String>,
+    /// Take messages from the Maildirs in this directory, which mbsync or offlineimap has fetched, instead of fetching them
+    #[arg(long, value_name = "DIR", conflicts_with = "no_imap")]
+    pub(crate) take_over: Option<PathBuf>,
     /// With ADDRESS: only send, and show no incoming mail of the account
     #[arg(long, conflicts_with_all = ["imap_host", "imap_port", "imap_security", "imap_username"])]
     pub(crate) no_imap: bool,

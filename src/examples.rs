@@ -165,7 +165,7 @@ mod tests {
 
     fn check(command: &Command, checked: &mut usize) {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in text.lines().skip(1) {
+        for line in text.lines().skip(1).take_while(|line| !line.is_empty()) {
             let mut words = words(line.trim_start());
             // What stands behind is sendmail's.
             let end = words.iter().position(|w| w == "sendmail").map_or(words.len(), |at| at + 1);

@@ -204,6 +204,7 @@ impl AddArguments {
             ("--imap-port", self.imap_port.is_some()),
             ("--imap-security", self.imap_security.is_some()),
             ("--imap-username", self.imap_username.is_some()),
+            ("--take-over", self.take_over.is_some()),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name))
     }
@@ -343,6 +344,7 @@ impl AddArguments {
         let fingerprint = self.tls_fingerprint.as_deref();
         let fingerprint = fingerprint.filter(|_| self.host.as_ref() == Some(host));
         keys.push(("tls_fingerprint", fingerprint.map(text)));
+        keys.push(("take_over", self.take_over.as_deref().map(absolute).transpose()?));
         let about = "\n# The account's incoming mail, with its folders.\n";
         Ok(about.to_owned() + &section("mailbox", keys))
     }

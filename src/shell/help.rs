@@ -135,7 +135,7 @@ fn help(words: &Words) -> Reply {
 
 /// What `sundown shell --help` says behind the options.
 pub(crate) fn after_help() -> String {
-    let mut text = String::from("Commands of the shell:\n");
+    let mut text = format!("{}\n\nCommands of the shell:\n", examples::SHELL);
     for Command { name, words, about, .. } in COMMANDS {
         let usage = format!("{name} {words}");
         let _ = match usage.trim_end() {
@@ -144,8 +144,7 @@ pub(crate) fn after_help() -> String {
         };
     }
     text.push_str(
-        "\nAfter a line with size=N the next N bytes are the message; the line behind them is a command again.\n\n",
+        "\nAfter a line with size=N the next N bytes are the message; the line behind them is a command again.",
     );
-    text.push_str(examples::SHELL);
     text
 }

@@ -252,7 +252,7 @@ const IMAP_KEYS: &[Key] = &[
     CONNECT_TIMEOUT,
     key(
         "bodies",
-        "recent",
+        "recent; with `take_over` all",
         "which messages are fetched whole: `all`; `recent`: those of the last 90 days; `on-demand`: those that are read. Of the others the store has what tables show, and the rest is fetched when it is read",
     ),
     WATCH,
@@ -265,6 +265,11 @@ const IMAP_KEYS: &[Key] = &[
         "sent",
         "auto",
         "who files a message that was sent from here: `append`: the broker, in the folder for sent messages; `server`: the server; `auto`: the server where it is known to do so (Gmail), else the broker",
+    ),
+    key(
+        "take_over",
+        "",
+        "a directory with Maildirs of this account that mbsync or offlineimap has fetched, at any depth; a leading `~/` means the user's home directory. Messages whose files are there are taken from them, and only their heads are fetched",
     ),
     key(
         "compression",

@@ -21,6 +21,7 @@ use sundown_protocol::Code;
 use sundown_protocol::folder::Role;
 
 use super::conversation::{Conversation, Done, Part};
+use super::copies::Copies;
 use super::facts::Kept;
 use super::names::Name;
 use super::notify::Told;
@@ -193,6 +194,17 @@ pub(super) struct Account<'a> {
     hasty: u32,
     /// Messages that the server has taken, and that were not found there.
     pub(super) unplaced: &'a RefCell<HashSet<u128>>,
+    /// What another program has fetched.
+    pub(super) copies: &'a RefCell<Copies>,
+}
+
+/// What an account takes from one connection to the next.
+#[derive(Default)]
+pub(super) struct Carried {
+    /// Messages that the server has taken, and that were not found there.
+    pub(super) unplaced: RefCell<HashSet<u128>>,
+    /// What another program has fetched.
+    pub(super) copies: RefCell<Copies>,
 }
 
 impl<'a> Account<'a> {
@@ -201,7 +213,7 @@ impl<'a> Account<'a> {
         settings: &'a Settings,
         talk: Conversation,
         book: Book,
-        unplaced: &'a RefCell<HashSet<u128>>,
+        carried: &'a Carried,
     ) -> Result<Self, Halt> {
         let mut account = Self {
             settings,
@@ -218,7 +230,8 @@ impl<'a> Account<'a> {
             fetched_to: 0,
             all_fetched: false,
             hasty: 0,
-            unplaced,
+            unplaced: &carried.unplaced,
+            copies: &carried.copies,
         };
         account.find_out()?;
         account.ask_to_be_told()?;

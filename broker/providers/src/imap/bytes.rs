@@ -13,7 +13,7 @@ use super::{Data, Response};
 use crate::mailbox::Halt;
 
 /// How many bytes of a message are asked for at once.
-const PIECE: u64 = 256 << 10;
+pub(super) const PIECE: u64 = 256 << 10;
 
 /// How many bytes of messages are asked for at once, by their sizes.
 const AT_ONCE: u64 = 2 << 20;
@@ -115,6 +115,9 @@ impl Account<'_> {
             return Ok(false);
         }
         let (rows, next) = self.book.fetches(self.fetched_to)?;
+        if !rows.is_empty() && self.reads_copies()? {
+            return Ok(true);
+        }
         let mut wanted: BTreeMap<(String, u32), Vec<(u32, u64)>> = BTreeMap::new();
         for (spot, size) in &rows {
             if let Some((validity, uid)) = names::number(&spot.name)
@@ -140,11 +143,24 @@ impl Account<'_> {
                 Err(halt) => return Err(halt),
             }
         }
-        match next {
-            Some(next) => self.fetched_to = next,
-            None => self.all_fetched = true,
+        if let Some(next) = next {
+            self.fetched_to = next;
+        } else {
+            self.all_fetched = true;
+            self.copies.borrow_mut().forget();
         }
         Ok(!rows.is_empty())
+    }
+
+    /// Whether what another program has fetched is read first. It reads some of it.
+    fn reads_copies(&mut self) -> Result<bool, Halt> {
+        let wanted = if self.settings.take_over.is_some() { self.book.tally()?.fetches } else { 0 };
+        let mut copies = self.copies.borrow_mut();
+        let due = copies.are_due(wanted);
+        if due {
+            copies.read_on();
+        }
+        Ok(due)
     }
 
     fn fetch_from(
@@ -177,10 +193,12 @@ impl Account<'_> {
         validity: u32,
         messages: &[(u32, u64)],
     ) -> Result<usize, Halt> {
+        let taken = self.take_over(dir, validity, messages)?;
+        let messages: Vec<_> = messages.iter().filter(|(uid, _)| !taken.contains(uid)).collect();
         if messages.is_empty() {
-            return Ok(0);
+            return Ok(taken.len());
         }
-        let sizes: BTreeMap<u32, u64> = messages.iter().copied().collect();
+        let sizes: BTreeMap<u32, u64> = messages.into_iter().copied().collect();
         let uids = set_of(&sizes.keys().copied().collect::<Vec<_>>());
         let command = format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)");
         let (mut longer, mut fetched) = (Vec::new(), 0);
@@ -232,7 +250,7 @@ impl Account<'_> {
             }
         }
         self.book.write()?;
-        Ok(fetched)
+        Ok(taken.len() + fetched)
     }
 
     pub(super) fn piece(&mut self, uid: u32, from: u64) -> Result<Option<Vec<u8>>, Halt> {

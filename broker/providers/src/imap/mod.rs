@@ -20,6 +20,7 @@
 //! | what has changed in a folder | `look.rs` |
 //! | new and older messages | `take.rs` |
 //! | bytes | `bytes.rs` |
+//! | bytes that another program has fetched | `copies.rs` |
 //! | carrying out what programs have changed | `changes.rs` |
 //! | what folders and messages are called in the store | `names.rs` |
 //! | an account for the fuzzer | `played.rs` |
@@ -29,6 +30,7 @@ mod account;
 mod bytes;
 mod changes;
 mod conversation;
+mod copies;
 mod date;
 mod facts;
 mod framing;

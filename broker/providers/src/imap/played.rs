@@ -1,13 +1,12 @@
 //! An account without a network and without a thread of its own: for the fuzzer.
 
-use std::cell::RefCell;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sundown_core::provider::{MirrorChange, ProviderSpec};
 
-use super::account::Account;
+use super::account::{Account, Carried};
 use super::conversation::{Conversation, failed};
 use super::settings::Settings;
 use crate::mailbox::{Book, Halt, Leave, Waker};
@@ -34,8 +33,8 @@ pub fn play(
 }
 
 fn work(settings: &Settings, talk: Conversation, book: Book) -> std::result::Result<(), Halt> {
-    let unplaced = RefCell::default();
-    let mut account = Account::begin(settings, talk, book, &unplaced)?;
+    let carried = Carried::default();
+    let mut account = Account::begin(settings, talk, book, &carried)?;
     let waker = Waker::new().map_err(|error| Halt::at("the waker".as_ref(), &error))?;
     for everything in [true, false] {
         account.hear();

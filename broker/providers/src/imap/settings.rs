@@ -32,6 +32,8 @@ pub(super) struct Settings {
     /// How long it may take to resolve, connect and negotiate TLS.
     pub(super) connect_timeout: Duration,
     pub(super) bodies: Bodies,
+    /// Where Maildirs are with what another program has fetched.
+    pub(super) take_over: Option<PathBuf>,
     pub(super) sent: Sent,
     pub(super) compression: Compression,
     /// Which folders are shown.
@@ -114,7 +116,10 @@ impl Settings {
             way: keys.way()?,
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
             connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
+            take_over: keys.get("take_over").map(PathBuf::from),
             bodies: match keys.get("bodies") {
+                // What is here already costs nothing.
+                None if keys.get("take_over").is_some() => Bodies::All,
                 None | Some("recent") => Bodies::Recent,
                 Some("all") => Bodies::All,
                 Some("on-demand") => Bodies::OnDemand,
@@ -220,6 +225,10 @@ mod tests {
         let other = with(&[("security", "starttls"), ("bodies", "all")]).expect("settings");
         assert_eq!((other.port, other.bodies), (143, Bodies::All));
         assert_eq!(other.account(), settings.account());
+        let taking = with(&[("take_over", "/mail")]).expect("settings");
+        assert_eq!((taking.take_over, taking.bodies), (Some("/mail".into()), Bodies::All));
+        let taking = with(&[("take_over", "/mail"), ("bodies", "recent")]).expect("settings");
+        assert_eq!(taking.bodies, Bodies::Recent);
         for (key, value) in [
             ("security", "none"),
             ("security", "opportunistic"),

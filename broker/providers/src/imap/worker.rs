@@ -1,7 +1,6 @@
 //! The thread of an account: it stays connected while somebody is there, and tries again later what fails.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,8 @@ use std::time::{Duration, Instant};
 use sundown_core::provider::{MailboxReport, MirrorChange, ProviderError, Syncing};
 use sundown_protocol::Code;
 
-use super::account::Account;
+use super::account::{Account, Carried};
+use super::copies::{Copies, WORTH};
 use super::logon::Dialer;
 use super::notify::Told;
 use super::settings::Settings;
@@ -130,12 +130,14 @@ impl Worker {
 
     /// Stays connected until the account is to rest.
     fn watch(&mut self, store: u32, leave: &Leave) {
-        let (mut held, unplaced) = (Waiting::default(), RefCell::default());
+        let mut held = Waiting::default();
+        let copies = Copies::below(self.dialer.settings.take_over.clone(), WORTH);
+        let carried = Carried { copies: RefCell::new(copies), ..Carried::default() };
         let mut changes = Changes::default();
         let (mut retry, mut retry_logon) = (RETRY, RETRY_LOGON);
         while leave.go_on().is_ok() {
             let begun = Instant::now();
-            let halt = match self.attempt((store, leave), (&mut held, &mut changes), &unplaced) {
+            let halt = match self.attempt((store, leave), (&mut held, &mut changes), &carried) {
                 Ok(never) => match never {},
                 Err(halt) => halt,
             };
@@ -219,7 +221,7 @@ impl Worker {
         &mut self,
         (store, leave): (u32, &Leave),
         (held, changes): (&mut Waiting, &mut Changes),
-        unplaced: &RefCell<HashSet<u128>>,
+        carried: &Carried,
     ) -> Result<std::convert::Infallible, Halt> {
         let waker = Waker::new().map_err(|error| failed(&error))?;
         let talk = self.dialer.dial(|socket| self.orders.connected(Some(socket), leave))?;
@@ -227,7 +229,7 @@ impl Worker {
         let name = self.dialer.settings.account();
         let book = Book::open(&self.support, store, &name, leave.clone())?;
         let settings = self.dialer.settings.clone();
-        let mut account = Account::begin(&settings, talk, book, unplaced)?;
+        let mut account = Account::begin(&settings, talk, book, carried)?;
         let (mut surveyed, mut looked) = (None::<Instant>, None::<Instant>);
         let mut retry = None::<Instant>;
         let (mut passed, mut checked, mut reported) = (false, None, None);
@@ -311,12 +313,28 @@ fn spread(time: Duration) -> Duration {
     time + time / 4 * part / 256
 }
 
+/// Tries, on the calling thread, whether the account can be used, and whether there is what it is to take over.
+fn try_all(settings: Settings) -> Result<(), ProviderError> {
+    let take_over = settings.take_over.clone();
+    try_out(settings, drop)?;
+    match take_over.as_ref().map(|path| (path, path.read_dir())) {
+        Some((path, Err(error))) => {
+            let path = path.display();
+            let text = format!(
+                "take_over: {path} cannot be read: {error}; correct the key, or remove it when all messages are fetched"
+            );
+            Err(ProviderError::new(Code::E_UNCONFIGURED, text))
+        }
+        Some((_, Ok(_))) | None => Ok(()),
+    }
+}
+
 /// Tries an account, on a thread for this alone.
 pub(super) fn try_apart(settings: Settings, reply: Answered) {
     // Without a thread the reply says that the call failed.
     let _ = std::thread::Builder::new()
         .name("imap".into())
-        .spawn(move || reply.send(try_out(settings, drop).map(|()| None)));
+        .spawn(move || reply.send(try_all(settings).map(|()| None)));
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl MailboxSection {
             ("connect_timeout", place(self.connect_timeout.as_ref())),
             ("bodies", place(self.bodies.as_ref())),
             ("sent", place(self.sent.as_ref())),
+            ("take_over", place(self.take_over.as_ref())),
             ("compression", place(self.compression.as_ref())),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
@@ -127,6 +128,7 @@ impl Reader<'_> {
             ("connect_timeout", time(&section.connect_timeout)),
             ("bodies", text(section.bodies.as_ref())),
             ("sent", text(section.sent.as_ref())),
+            ("take_over", file(&section.take_over)?),
             ("compression", text(section.compression.as_ref())),
         ];
         let set = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
@@ -176,7 +178,8 @@ mod tests {
         assert_eq!((value("port"), value("security")), (Some("993"), Some("tls")));
         assert_eq!((mailbox.provider.name.as_str(), mailbox.watch), ("imap", Watching::Members));
         let more = "watch = \"attached\"\nsecurity = \"starttls\"\nbodies = \"on-demand\"\n\
-                    folders = [\"*\", \"!Spam\"]\nsent = \"server\"\nauth = \"oauthbearer\"\ncompression = \"never\"\n";
+                    folders = [\"*\", \"!Spam\"]\nsent = \"server\"\nauth = \"oauthbearer\"\ncompression = \"never\"\n\
+                    take_over = \"/mail\"\n";
         let profile = load(&format!("{LEAST}{more}")).expect("a profile");
         let options = &profile.mailboxes[0].provider.options;
         let has = |key: &str, value: &str| {
@@ -188,6 +191,7 @@ mod tests {
         has("folder", "!Spam");
         has("sent", "server");
         has("compression", "never");
+        has("take_over", "/mail");
     }
 
     #[test]

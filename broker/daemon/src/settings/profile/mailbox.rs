@@ -68,6 +68,7 @@ pub(super) struct MailboxSection {
     pub(super) connect_timeout: Given<PositiveTime>,
     pub(super) bodies: Given<BodiesWord>,
     pub(super) sent: Given<SentWord>,
+    pub(super) take_over: Given<PathText>,
     pub(super) compression: Given<CompressionWord>,
 }
 

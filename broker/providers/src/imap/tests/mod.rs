@@ -7,5 +7,6 @@ mod parsing;
 mod server;
 mod steps;
 mod stories;
+mod taken_over;
 mod told;
 mod world;

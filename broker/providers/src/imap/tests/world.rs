@@ -1,7 +1,5 @@
 //! An account at a real server, a real store, and another program that uses the same account.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -14,8 +12,9 @@ use sundown_protocol::folder::{ContentsRow, Filter, Flags, FolderRow, Marks, Sor
 use sundown_protocol::request::Folder;
 use tempfile::TempDir;
 
-use super::super::account::Account;
+use super::super::account::{Account, Carried};
 use super::super::conversation::{Conversation, Part};
+use super::super::copies::Copies;
 use super::super::logon::Dialer;
 use super::super::settings::Settings;
 use super::super::{End, Response};
@@ -32,7 +31,7 @@ pub(super) struct World {
     told: Receiver<StoreChange>,
     pub(super) dialer: Dialer,
     spec: ProviderSpec,
-    unplaced: RefCell<HashSet<u128>>,
+    carried: Carried,
     next: u128,
 }
 
@@ -178,7 +177,7 @@ impl World {
             told,
             dialer,
             spec,
-            unplaced: RefCell::default(),
+            carried: Carried::default(),
             next: 1 << 100,
         }
     }
@@ -226,7 +225,11 @@ impl World {
         let support: Arc<dyn MailboxSupport> = self.broker.clone();
         let leave = Leave::of(&Arc::new(AtomicU64::new(0)));
         let book = Book::open(&support, 1, &self.dialer.settings.account(), leave)?;
-        Account::begin(&self.dialer.settings, talk, book, &self.unplaced)
+        let wanted = self.dialer.settings.take_over.clone();
+        if wanted.is_some() {
+            *self.carried.copies.borrow_mut() = Copies::below(wanted, 1);
+        }
+        Account::begin(&self.dialer.settings, talk, book, &self.carried)
     }
 
     /// Everything that a mailbox does until it would wait.
