@@ -20,9 +20,16 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(crate) fn sync(context: &Context, arguments: &SyncArguments) -> Result<ExitCode, Error> {
     let mapi = context.initialize(Autostart::Yes)?;
     let found = reading::visit_with(context, &mapi, |session| {
-        let found = session.sync()?;
-        if let Some(limit) = arguments.wait {
-            wait(context, &mapi, seconds(limit))?;
+        let mut found = session.sync()?;
+        if let Some(limit) = arguments.wait
+            && wait(context, &mapi, seconds(limit))?
+        {
+            // What came meanwhile was found by nobody else's look.
+            let Synced { new, changed, removed, pending } = session.sync()?;
+            found.new += new;
+            found.changed += changed;
+            found.removed += removed;
+            found.pending = pending;
         }
         Ok(found)
     })?;
@@ -47,8 +54,8 @@ fn in_words(found: &Synced) -> String {
     text
 }
 
-/// Waits until everything that is to be fetched is here, or until a time is over.
-fn wait(context: &Context, mapi: &Mapi, limit: Duration) -> Result<(), Error> {
+/// Waits until everything that is to be fetched is here, or until a time is over. Whether there was anything to wait for.
+fn wait(context: &Context, mapi: &Mapi, limit: Duration) -> Result<bool, Error> {
     let until = Instant::now() + limit;
     let far = Arc::new(Mutex::new(Syncing::default()));
     let shown = Arc::clone(&far);
@@ -58,12 +65,14 @@ fn wait(context: &Context, mapi: &Mapi, limit: Duration) -> Result<(), Error> {
         let what = "fetching messages".to_owned();
         Some(Step { what, done, left: total.saturating_sub(done), next_try: None })
     });
+    let mut waited = false;
     loop {
         let all: Vec<_> = mapi.mailboxes()?.iter().filter_map(|mailbox| mailbox.syncing).collect();
         if all.is_empty() || Instant::now() >= until {
             drop(progress);
-            return Ok(());
+            return Ok(waited);
         }
+        waited = true;
         let sum = |of: fn(&Syncing) -> u64| all.iter().map(of).sum();
         *far.lock().unwrap_or_else(PoisonError::into_inner) =
             Syncing { done: sum(|syncing| syncing.done), total: sum(|syncing| syncing.total) };

@@ -203,6 +203,36 @@ fn programs_share_one_connection_to_an_account() {
     broker.terminate();
 }
 
+/// A change that is made while the server is gone is pending at once, for who asks.
+#[test]
+fn a_change_without_a_connection_is_counted() {
+    if !Dovecot::installed() {
+        return;
+    }
+    let server = Dovecot::start();
+    let Some(port) = server.imap() else { return };
+    let home = home(port, "");
+    let mut other = Other::new(port);
+    other.put("one");
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("sync session=1");
+    let entry = entry_of(&home, "one");
+    drop(other);
+    drop(server);
+    shell.ok(&format!("flag session=1 entry={entry} add=flagged"));
+    let since = Instant::now();
+    loop {
+        let mailboxes = home.run(&["mailbox", "--json"]).ok().json();
+        if mailboxes[0]["pending"] == 1 && mailboxes[0]["connections"] == 0 {
+            break;
+        }
+        assert!(!left(since).is_zero(), "it is not counted: {mailboxes}");
+    }
+    broker.terminate();
+}
+
 /// What a user is told when an account does not work, and that nothing is lost meanwhile.
 #[test]
 fn an_account_that_cannot_be_reached_says_why() {

@@ -152,10 +152,7 @@ impl Worker {
             }
             changes.are_cut_off();
             self.orders.take_waiting(&mut held);
-            // What is pending is so without a connection, too.
-            let MailboxReport { pending, changed, checked, .. } = self.reported;
-            let report = MailboxReport { pending, changed, checked, ..MailboxReport::default() };
-            self.support.report(report);
+            self.report_without_connection((store, leave));
             self.say(Err(error.clone()));
             held.answer(&Err(error.clone()));
             // A connection that lasted was not the trouble.
@@ -172,14 +169,20 @@ impl Worker {
                 retry = (retry * 2).min(LONGEST_RETRY);
                 time
             };
-            self.pause(spread(time), leave, &error, &mut held);
+            self.pause(spread(time), (store, leave), &error, &mut held);
         }
         self.support.report(MailboxReport::default());
         self.orders.put_back(held);
     }
 
     /// Waits for the time of another try. Somebody who wants a look has it at once; a change waits, and is told why.
-    fn pause(&self, time: Duration, leave: &Leave, error: &ProviderError, held: &mut Waiting) {
+    fn pause(
+        &mut self,
+        time: Duration,
+        (store, leave): (u32, &Leave),
+        error: &ProviderError,
+        held: &mut Waiting,
+    ) {
         let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -192,16 +195,36 @@ impl Worker {
                 self.dialer.forget();
                 return;
             }
+            if !held.changed.is_empty() {
+                self.report_without_connection((store, leave));
+            }
             answer(&mut held.changed, &Err(error.clone()));
             held.answer_fetches(&Err(error.clone()));
         }
+    }
+
+    /// Says how many changes the account does not have yet, which more may be without a connection; and what it was when there was one.
+    fn report_without_connection(&mut self, (store, leave): (u32, &Leave)) {
+        let name = self.dialer.settings.account();
+        let book = Book::open(&self.support, store, &name, leave.clone());
+        if let Ok(tally) = book.and_then(|mut book| book.tally()) {
+            self.reported.pending = tally.pending;
+        }
+        let MailboxReport { pending, changed, checked, .. } = self.reported;
+        self.support.report(MailboxReport {
+            pending,
+            changed,
+            checked,
+            ..MailboxReport::default()
+        });
     }
 
     /// Says how far the account is; and how many changes it does not have yet.
     fn report(&mut self, account: &mut Account<'_>, checked: Option<u64>) -> Result<u64, Halt> {
         let tally = account.book.tally()?;
         let total = account.messages();
-        let done = total.saturating_sub(account.untaken()? + tally.fetches);
+        // A message without its bytes is half here.
+        let done = total.saturating_sub(account.untaken()? + tally.fetches.div_ceil(2));
         let syncing = (account.is_behind()? && done < total).then_some(Syncing { done, total });
         let (pending, changed) = (tally.pending, account.book.changed.map(milliseconds));
         let report = MailboxReport { connections: 1, pending, syncing, checked, changed };
