@@ -78,10 +78,10 @@ pub(crate) struct Syncing {
     pub(crate) found: Synced,
 }
 
-/// A reading of a message whose bytes a mailbox is to fetch first.
+/// A message whose bytes a mailbox is to fetch first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fetching {
-    pub(crate) reading: Reading,
+    pub(crate) wanted: Wanted,
     pub(crate) session: SessionId,
     /// The provider that was asked.
     pub(crate) place: usize,
@@ -143,10 +143,21 @@ pub(crate) enum AfterSave {
         record: u128,
         charge: Charge,
     },
-    /// A message was put into a folder: appended or copied.
-    Filed { asker: Asker, member: MemberId, engine: EngineId, charge: Option<Charge> },
+    /// A message was put into a folder.
+    Filed {
+        asker: Asker,
+        member: MemberId,
+        engine: EngineId,
+        charge: Charge,
+    },
+    Copied(Copying),
     /// The draft of a member that has left.
-    Recovered { engine: EngineId, process: ProcessId, record: u128, charge: Charge },
+    Recovered {
+        engine: EngineId,
+        process: ProcessId,
+        record: u128,
+        charge: Charge,
+    },
     /// The draft of a member whose process shuts down fast.
     Kept {
         sweep: u64,
@@ -220,6 +231,51 @@ pub(crate) enum AfterPiece {
     Read(Reading),
     /// Somebody wants to know the message's `Message-ID`.
     Identified(Asker),
+}
+
+/// What is done with a message when its bytes are here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    Read(Reading),
+    Copied(Copying),
+}
+
+impl Wanted {
+    pub(crate) fn asker(&mut self) -> &mut Asker {
+        match self {
+            Self::Read(reading) => &mut reading.asker,
+            Self::Copied(copying) => &mut copying.asker,
+        }
+    }
+
+    /// Where the message is.
+    pub(crate) fn engine(&self) -> EngineId {
+        match self {
+            Self::Read(reading) => reading.engine,
+            Self::Copied(copying) => copying.engine,
+        }
+    }
+
+    pub(crate) fn record(&self) -> u128 {
+        match self {
+            Self::Read(reading) => reading.record,
+            Self::Copied(copying) => copying.record,
+        }
+    }
+}
+
+/// A message that is being copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copying {
+    pub(crate) asker: Asker,
+    pub(crate) member: MemberId,
+    /// Where the message is, and its copy will be.
+    pub(crate) engine: EngineId,
+    pub(crate) record: u128,
+    /// The record of the copy, and its folder.
+    pub(crate) copy: (u128, Folder),
+    /// Whether the message's bytes have been fetched for that.
+    pub(crate) fetched: bool,
 }
 
 /// A message that is being read.
@@ -486,11 +542,10 @@ impl Broker {
                 self.saved(asker, (member, object), (engine, record), result, turn);
             }
             AfterSave::Filed { asker, member, engine, charge } => {
-                if let Some(charge) = charge {
-                    self.peers.processes.accounts.give_back(charge);
-                }
+                self.peers.processes.accounts.give_back(charge);
                 self.filed(asker, (member, engine), result, turn);
             }
+            AfterSave::Copied(copying) => self.copied(copying, result, turn),
             AfterSave::Recovered { engine, process, record, charge } => {
                 self.peers.processes.accounts.give_back(charge);
                 match result {

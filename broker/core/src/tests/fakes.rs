@@ -175,6 +175,9 @@ impl Store {
             StoreWrite::Save { record, folder, content, flags, recovered, now } => {
                 self.save(record, folder, content, (flags, recovered, now))
             }
+            StoreWrite::Copy { record, .. } if self.elsewhere.contains(&record) => {
+                Err(error(Code::E_OFFLINE).of_other_bytes())
+            }
             StoreWrite::Copy { record, copy, to } => self.copy(record, copy, to),
             StoreWrite::Move { record, to } => self.move_to(record, to),
             StoreWrite::SetFlags { record, add, remove } => self.set_flags(record, &add, &remove),

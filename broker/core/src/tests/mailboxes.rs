@@ -6,7 +6,7 @@ use sundown_protocol::request::{
     AdviseSource, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, ReadSource, Request,
     StoreLogoff,
 };
-use sundown_protocol::{Code, EntryId, Event as News, Events, MemberId, SessionId};
+use sundown_protocol::{Code, EntryId, Event as News, Events, MemberId, SessionId, SubmitKey};
 
 use super::fakes::{FOUND, Interface, Step};
 use super::world::{Member, WRITTEN, World, found, mailbox, millis, secs, settings, store};
@@ -726,6 +726,47 @@ fn a_message_is_fetched_to_be_read() {
     world.answers_for("account.FetchMessage", Ok(()));
     let fault = world.call(member.at, read).expect_err("it is not here");
     assert_eq!(fault.code, Code::E_OFFLINE);
+}
+
+/// What is at a server is fetched for whoever copies it; the copy is made once, also when who wants it asks again.
+#[test]
+fn a_message_is_fetched_to_be_copied() {
+    let mut world = world();
+    let member = world.member(1);
+    let entry = arrived(&mut world);
+    let copy = |key| {
+        let (member, key, to) = (member.id, SubmitKey(key), Folder::DRAFTS);
+        Request::Copy { member, key, entry, to }
+    };
+    world.store("default").elsewhere.insert(entry.record);
+    let Ok(Reply::Saved(copied)) = world.call(member.at, copy(1)) else { panic!("it is copied") };
+    assert!(world.calls_of("account").contains(&"FetchMessage"));
+    assert_eq!(world.call(member.at, copy(1)), Ok(Reply::Saved(copied)));
+    let copies = |world: &mut World| {
+        let all = world.store("default").messages.values();
+        all.filter(|message| message.folder == Folder::DRAFTS).count()
+    };
+    assert_eq!(copies(&mut world), 1);
+    for (answer, code) in [
+        (Err(Code::E_NETWORK_ERROR), Code::E_NETWORK_ERROR),
+        // A mailbox that says that it has fetched it is not asked again and again.
+        (Ok(()), Code::E_OFFLINE),
+    ] {
+        world.store("default").elsewhere.insert(entry.record);
+        world.answers_for("account.FetchMessage", answer);
+        let fault = world.call(member.at, copy(2)).expect_err("it is not here");
+        assert_eq!(fault.code, code);
+    }
+    assert_eq!(copies(&mut world), 1);
+    // Who has asked may be gone by the time that it is here, and a logoff does not wait for a server.
+    world.store("default").elsewhere.insert(entry.record);
+    world.hold("account", "FetchMessage");
+    world.ask(member.at, copy(3));
+    world.logoff(member);
+    assert_eq!(copies(&mut world), 1);
+    world.let_go("account");
+    assert_eq!(copies(&mut world), 2, "what was asked for before is carried out");
+    world.assert_counts();
 }
 
 /// How far a mailbox is, is seen by who may see its session.

@@ -66,10 +66,10 @@ impl Broker {
             Then::Submitted(in_flight) => in_flight.charge.as_deref(),
             Then::Saved(
                 AfterSave::Saved { charge, .. }
+                | AfterSave::Filed { charge, .. }
                 | AfterSave::Recovered { charge, .. }
                 | AfterSave::Kept { charge, .. },
             ) => Some(charge),
-            Then::Saved(AfterSave::Filed { charge, .. }) => charge.as_ref(),
             _ => None,
         }))
     }

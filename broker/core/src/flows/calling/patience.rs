@@ -31,7 +31,7 @@ use crate::providers::lanes::Lanes;
 use crate::providers::patience::Patience;
 use crate::then::{
     AfterAddress, AfterDone, AfterFolders, AfterLogon, AfterPiece, AfterSave, AfterSubmission,
-    AfterUpdate, Then,
+    AfterUpdate, Copying, Then,
 };
 
 /// How long a request waits for a provider.
@@ -232,7 +232,11 @@ impl Then {
     fn asker(&mut self) -> Option<&mut Asker> {
         match self {
             Self::Done(AfterDone::AddressRemoved(asker, _) | AfterDone::Validated(asker, ..))
-            | Self::Saved(AfterSave::Saved { asker, .. } | AfterSave::Filed { asker, .. })
+            | Self::Saved(
+                AfterSave::Saved { asker, .. }
+                | AfterSave::Filed { asker, .. }
+                | AfterSave::Copied(Copying { asker, .. }),
+            )
             | Self::Folders(AfterFolders::Listed(asker) | AfterFolders::Opened { asker, .. })
             | Self::Contents(asker)
             | Self::Hits(asker)
@@ -258,7 +262,7 @@ impl Then {
                 Some(&mut after.asker)
             }
             Self::Found(after) => Some(&mut after.asker),
-            Self::Done(AfterDone::Fetched(after)) => Some(&mut after.reading.asker),
+            Self::Done(AfterDone::Fetched(after)) => Some(after.wanted.asker()),
             Self::Synced(after) => Some(&mut after.asker),
             Self::Piece(AfterPiece::Read(reading)) => Some(&mut reading.asker),
             Self::Queue(listing) => Some(&mut listing.asker),

@@ -31,7 +31,7 @@ use crate::providers::ask::{Ask, Done};
 use crate::providers::calls::Caller;
 use crate::providers::view::{Poke, Provider, ProviderState};
 use crate::sessions::session::{Session, SessionState};
-use crate::then::{AfterDone, AfterPiece, Fetching, Reading, Syncing};
+use crate::then::{AfterDone, AfterPiece, Fetching, Reading, Syncing, Wanted};
 
 /// The most sessions, and about the most mailboxes, of a page of how they fare.
 const PAGE: usize = 1_000;
@@ -243,20 +243,20 @@ impl Broker {
         }
     }
 
-    /// Has a mailbox fetch a message that somebody reads. Whether there is one.
-    pub(crate) fn fetch_to_read(&mut self, reading: Reading, turn: &mut Turn) -> bool {
-        let Some(engine) = self.queues.engines.get(&reading.engine) else { return false };
+    /// Has a mailbox fetch a message that somebody reads or copies. Whether there is one.
+    pub(crate) fn fetch_first(&mut self, wanted: Wanted, turn: &mut Turn) -> bool {
+        let Some(engine) = self.queues.engines.get(&wanted.engine()) else { return false };
         let mut sessions = engine.sessions.iter().copied();
         let found = sessions.find_map(|id| Some((id, self.mailbox_from(id, 0)?)));
         let Some((session, place)) = found else { return false };
-        self.fetch_from(Fetching { reading, session, place }, turn);
+        self.fetch_from(Fetching { wanted, session, place }, turn);
         true
     }
 
     fn fetch_from(&mut self, fetching: Fetching, turn: &mut Turn) {
-        let Fetching { reading, session, place } = fetching;
+        let Fetching { wanted, session, place } = fetching;
         let lane = self.sessions.all[&session].providers[place].lane;
-        let (caller, ask) = (Caller::broker(Some(session)), Ask::fetch(reading.record));
+        let (caller, ask) = (Caller::broker(Some(session)), Ask::fetch(wanted.record()));
         self.call(lane, caller, ask, AfterDone::Fetched(fetching), turn);
     }
 
@@ -267,9 +267,13 @@ impl Broker {
         result: Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
-        let reading = Reading { fetched: true, ..fetching.reading };
+        let asker = *fetching.wanted.asker();
         match result {
             Ok(Done) => {
+                let reading = match fetching.wanted {
+                    Wanted::Read(reading) => Reading { fetched: true, ..reading },
+                    Wanted::Copied(copying) => return self.copy_fetched(copying, turn),
+                };
                 let engine = self.queues.engines.get(&reading.engine).filter(|e| e.is_open());
                 let Some(lane) = engine.map(|engine| engine.read) else {
                     let text = "the store was closed while the message was fetched";
@@ -286,10 +290,10 @@ impl Broker {
                         fetching.place = place;
                         self.fetch_from(fetching, turn);
                     }
-                    None => self.reply(reading.asker, Err(error), turn),
+                    None => self.reply(asker, Err(error), turn),
                 }
             }
-            Err(error) => self.reply(reading.asker, Err(error), turn),
+            Err(error) => self.reply(asker, Err(error), turn),
         }
     }
 

@@ -9,13 +9,14 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SubmitKey};
 use crate::broker::Broker;
 use crate::flows::working::advise::{StoreNews, dead_object};
 use crate::flows::working::messages::MAX_ROWS;
-use crate::ground::event::{EngineId, Turn};
-use crate::ground::provider::ProviderError;
+use crate::ground::event::{EngineId, LaneId, Turn};
+use crate::ground::provider::{ProviderError, Scope};
 use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
 use crate::providers::ask::{Ask, Done, Flagged, FolderMade, Folders, Moved, Saved};
+use crate::providers::calls::Caller;
 use crate::sessions::object::Object;
-use crate::then::{AfterDone, AfterFolders, AfterSave, Changing, Foldering};
+use crate::then::{AfterDone, AfterFolders, AfterSave, Changing, Copying, Foldering, Wanted};
 
 /// Where an appended message goes, and how.
 pub(crate) struct Filing {
@@ -299,11 +300,50 @@ impl Broker {
         let member = self.attached(asker, id)?;
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
         let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].write);
-        let member = self.sessions.members.get_mut(&id).expect("looked at before");
-        member.unwritten += 1;
-        let after = AfterSave::Filed { asker, member: id, engine, charge: None };
-        self.call(lane, caller, Ask::copy(entry.record, key.0, to), after, turn);
+        let (record, copy, fetched) = (entry.record, (key.0, to), false);
+        let copying = Copying { asker, member: id, engine, record, copy, fetched };
+        self.copy(lane, caller, copying, turn);
         Ok(())
+    }
+
+    fn copy(&mut self, lane: LaneId, caller: Caller, copying: Copying, turn: &mut Turn) {
+        if let Some(member) = self.sessions.members.get_mut(&copying.member) {
+            member.unwritten += 1;
+        }
+        let (copy, to) = copying.copy;
+        let ask = Ask::copy(copying.record, copy, to);
+        self.call(lane, caller, ask, AfterSave::Copied(copying), turn);
+    }
+
+    /// Copies a message whose bytes have been fetched for that.
+    pub(crate) fn copy_fetched(&mut self, copying: Copying, turn: &mut Turn) {
+        let engine = self.queues.engines.get(&copying.engine).filter(|engine| engine.is_open());
+        let Some(lane) = engine.map(|engine| engine.write) else {
+            let text = "the store was closed while the message was fetched";
+            return self.answer(copying.asker, Err(Fault::new(Code::E_NOT_FOUND, text)), turn);
+        };
+        self.copy(lane, Caller::broker(None), Copying { fetched: true, ..copying }, turn);
+    }
+
+    /// Announces a copy. What is at a server is fetched first.
+    pub(crate) fn copied(
+        &mut self,
+        copying: Copying,
+        result: Result<Saved, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Copying { asker, member: id, engine, fetched, .. } = copying;
+        let is_elsewhere = |error: &ProviderError| error.scope == Scope::Elsewhere;
+        if !fetched
+            && result.as_ref().is_err_and(is_elsewhere)
+            && self.fetch_first(Wanted::Copied(copying), turn)
+        {
+            if let Some(member) = self.sessions.members.get_mut(&id) {
+                member.unwritten -= 1;
+            }
+            return self.written(id, turn);
+        }
+        self.filed(asker, (id, engine), result, turn);
     }
 
     pub(crate) fn append_to(
@@ -331,12 +371,12 @@ impl Broker {
         member.unwritten += 1;
         let received = received.unwrap_or_else(|| turn.tick.millis());
         let ask = Ask::file(key.0, folder, content, flags, received);
-        let after = AfterSave::Filed { asker, member: id, engine, charge: Some(charge) };
+        let after = AfterSave::Filed { asker, member: id, engine, charge };
         self.call(lane, caller, ask, after, turn);
         Ok(())
     }
 
-    /// Announces a message that was appended or copied.
+    /// Announces a message that was put into a folder.
     pub(crate) fn filed(
         &mut self,
         asker: Asker,

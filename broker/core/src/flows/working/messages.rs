@@ -22,7 +22,7 @@ use crate::sessions::member::{Member, Upload};
 use crate::sessions::object::{Draft, Object};
 use crate::then::{
     AfterAddress, AfterDone, AfterPiece, AfterSave, Appending, Deleting, Finding, Reading,
-    Resolving,
+    Resolving, Wanted,
 };
 
 /// The most rows of one page, whatever was asked for: they must fit into a frame.
@@ -200,7 +200,7 @@ impl Broker {
         let is_elsewhere = |error: &ProviderError| error.scope == Scope::Elsewhere;
         if !reading.fetched
             && result.as_ref().is_err_and(is_elsewhere)
-            && self.fetch_to_read(reading, turn)
+            && self.fetch_first(Wanted::Read(reading), turn)
         {
             return;
         }
