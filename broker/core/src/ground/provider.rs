@@ -1423,6 +1423,9 @@ pub enum MirrorChange {
     Account {
         /// Whether what is sent from here is to be appended to its folder of sent messages. Other servers file it themselves.
         append_sent: bool,
+        /// The name of the folder that its folders come into, if it is not the first mailbox of its profile. The folders of every store
+        /// are those of the first one.
+        heading: Option<String>,
     },
     /// How far a directory of an account is mirrored. It holds for everything that is said in the same slice, and before.
     Cursor {

@@ -240,7 +240,8 @@ impl<'a> Account<'a> {
             Sent::Server => false,
             Sent::Auto => !account.can.gmail,
         };
-        account.book.say(MirrorChange::Account { append_sent })?;
+        let heading = settings.heading.clone();
+        account.book.say(MirrorChange::Account { append_sent, heading })?;
         Ok(account)
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     /// How long it may take to resolve, connect and negotiate TLS.
     pub(super) connect_timeout: Duration,
     pub(super) bodies: Bodies,
+    /// The folder that the account's folders come into; nothing of the first mailbox of a profile.
+    pub(super) heading: Option<String>,
     /// Where Maildirs are with what another program has fetched.
     pub(super) take_over: Option<PathBuf>,
     pub(super) sent: Sent,
@@ -116,6 +118,7 @@ impl Settings {
             way: keys.way()?,
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
             connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
+            heading: keys.get("heading").map(str::to_owned),
             take_over: keys.get("take_over").map(PathBuf::from),
             bodies: match keys.get("bodies") {
                 // What is here already costs nothing.
@@ -225,6 +228,8 @@ mod tests {
         let other = with(&[("security", "starttls"), ("bodies", "all")]).expect("settings");
         assert_eq!((other.port, other.bodies), (143, Bodies::All));
         assert_eq!(other.account(), settings.account());
+        let second = with(&[("heading", "work")]).expect("settings");
+        assert_eq!((settings.heading, second.heading), (None, Some("work".into())));
         let taking = with(&[("take_over", "/mail")]).expect("settings");
         assert_eq!((taking.take_over, taking.bodies), (Some("/mail".into()), Bodies::All));
         let taking = with(&[("take_over", "/mail"), ("bodies", "recent")]).expect("settings");

@@ -389,7 +389,8 @@ pub(super) fn pending(connection: &Connection, mailbox: &Path, after: u64, limit
     Ok(ProviderAnswer::Pending { rows, next })
 }
 
-/// A folder and those that it is in, the outermost first, with their directories in a mailbox.
+/// A folder and those that it is in, the outermost first, with their directories in a mailbox. The folder in which all of a mailbox are is
+/// none of them.
 fn path_of(
     connection: &Connection,
     mailbox: i64,
@@ -400,7 +401,8 @@ fn path_of(
                        FROM folder WHERE id = ?1
                    UNION ALL SELECT folder.parent, folder.name,
                            CASE WHEN folder.mailbox = ?2 THEN folder.dir END, folder.id, depth + 1
-                       FROM folder, above WHERE folder.id = above.id AND depth < 64)
+                       FROM folder, above WHERE folder.id = above.id AND depth < 64
+                           AND folder.id IS NOT (SELECT inside FROM mailbox WHERE id = ?2))
                SELECT name, dir, own FROM above ORDER BY depth DESC";
     let mut statement = connection.prepare_cached(sql)?;
     let part = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));

@@ -20,6 +20,14 @@ use super::sum::By;
 use super::write::{Answer, Known, Writer, collision};
 use crate::fault::Failure;
 
+/// Whose a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Mailbox(i64),
+    /// It has all folders of a mailbox in it, and is none of them: what is put there stays in the store.
+    Headed,
+}
+
 impl Writer {
     pub(super) fn set_flags(&self, record: u128, add: &Flags, remove: &Flags) -> Answer {
         let known = self.known(record)?.ok_or_else(no_message)?;
@@ -70,15 +78,36 @@ impl Writer {
 
     /// Fails if a message lies in one mailbox and the folder in another. Each mailbox has a Deleted of its own.
     fn refuse_other_mailbox(&self, seq: u64, to: Folder) -> Result<(), Failure> {
-        let sql = "SELECT 1 FROM spot JOIN folder ON folder.mailbox <> spot.mailbox
-                   WHERE spot.message = ?1 AND folder.id = ?2 AND folder.id <> ?3";
-        let parameters = params![seq, folder_number(to), folder_number(Folder::DELETED)];
-        if self.connection.prepare_cached(sql)?.exists(parameters)? {
+        let sql = "SELECT mailbox FROM spot WHERE message = ?1";
+        let of: Option<i64> =
+            self.connection.prepare_cached(sql)?.query_row([seq], |row| row.get(0)).optional()?;
+        let Some(of) = of.filter(|_| to != Folder::DELETED) else { return Ok(()) };
+        if self.mailbox_of(to)?.is_some_and(|owner| owner != Owner::Mailbox(of)) {
             let text = "the message is in one mailbox and the folder in another; append the message \
                         there, and delete it where it is";
             return Err(Failure::refused(Code::E_NO_SUPPORT, text));
         }
         Ok(())
+    }
+
+    /// Whose a folder is: that of its directory, or of the nearest one that it is in. Nobody's is one that a program has made elsewhere.
+    fn mailbox_of(&self, folder: Folder) -> rusqlite::Result<Option<Owner>> {
+        let sql = "SELECT 1 FROM mailbox WHERE inside = ?1";
+        if self.connection.prepare_cached(sql)?.exists([folder_number(folder)])? {
+            return Ok(Some(Owner::Headed));
+        }
+        let sql = "WITH RECURSIVE above (id, parent, mailbox, depth) AS (
+                       SELECT id, parent, mailbox, 0 FROM folder WHERE id = ?1
+                       UNION ALL SELECT folder.id, folder.parent,
+                               ifnull(folder.mailbox,
+                                   (SELECT mailbox.id FROM mailbox WHERE inside = folder.id)),
+                               depth + 1
+                           FROM folder, above WHERE folder.id = above.parent
+                               AND above.mailbox IS NULL AND depth < 64)
+                   SELECT mailbox FROM above WHERE mailbox IS NOT NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row([folder_number(folder)], |row| row.get(0)).optional()?;
+        Ok(found.map(Owner::Mailbox))
     }
 
     /// Puts a message into a folder, and tells its mailbox, if one has it.
@@ -200,17 +229,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Has a mailbox take a message that came into one of its folders by a program's wish. A folder that a program has made is one of
-    /// those of the Inbox's mailbox, which makes its directory for the first message.
+    /// Has a mailbox take a message that came into one of its folders by a program's wish. A folder that a program has made is of the
+    /// mailbox in whose folders it is, or else of the Inbox's, which makes its directory for the first message.
     pub(super) fn hand_to_mailbox(&self, seq: u64, folder: Folder) -> rusqlite::Result<()> {
+        let owner = match self.mailbox_of(folder)? {
+            Some(Owner::Mailbox(owner)) => Some(owner),
+            Some(Owner::Headed) => return Ok(()),
+            None => None,
+        };
         let sql = "INSERT INTO spot
-                       SELECT ?1, coalesce(folder.mailbox, inbox.mailbox), NULL, NULL, 0, 0, 1, NULL,
-                           NULL, NULL
+                       SELECT ?1, coalesce(?3, inbox.mailbox), NULL, NULL, 0, 0, 1, NULL, NULL, NULL
                        FROM folder JOIN folder AS inbox ON inbox.id = 1
                        WHERE folder.id = ?2 AND (folder.dir IS NOT NULL OR folder.id > 5)
-                           AND coalesce(folder.mailbox, inbox.mailbox) IS NOT NULL
+                           AND coalesce(?3, inbox.mailbox) IS NOT NULL
                    ON CONFLICT DO NOTHING";
-        self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(folder)])?;
+        let parameters = params![seq, folder_number(folder), owner];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
         self.tell_mailbox(seq)
     }
 

@@ -720,6 +720,82 @@ fn two_folders_of_one_role_or_name_are_both_shown() {
     assert_eq!(fixture.mirror(&mailbox, again), []);
 }
 
+/// A mailbox that is not the first of its profile has its folders in a folder, and what is made there has its way without that.
+#[test]
+fn a_further_mailbox_has_its_folders_in_a_folder() {
+    let (mut fixture, first, second) = (Fixture::new(), Maildir::new(), Maildir::new());
+    fixture.make_folder(None, "work");
+    let account = |heading: Option<&str>| MirrorChange::Account {
+        append_sent: true,
+        heading: heading.map(str::to_owned),
+    };
+    let own = |name: &str| {
+        vec![
+            root(),
+            directory(".Trash", "Trash", Some(Role::Deleted)),
+            directory(".In", name, None),
+        ]
+    };
+    let say = |changes: Vec<MirrorChange>, heading| [vec![account(heading)], changes].concat();
+    // The second may come first.
+    fixture.mirror(&second, say(own("In"), Some("work")));
+    fixture.mirror(&first, say(own("In"), None));
+    let rows = fixture.folders();
+    let named_in = |rows: &[FolderRow], name: &str| {
+        rows.iter().find(|row| row.parent.is_none() && row.name == name).expect("there").folder
+    };
+    let named = |folder: Option<Folder>| {
+        let row = rows.iter().find(|row| Some(row.folder) == folder);
+        row.map_or("", |row| row.name.as_str())
+    };
+    let shown: Vec<_> =
+        rows[5..].iter().map(|row| (named(row.parent), row.name.as_str())).collect();
+    let inside = "work (2)";
+    let expected = [
+        ("", "work"),
+        ("", inside),
+        (inside, "Inbox"),
+        (inside, "Trash"),
+        (inside, "In"),
+        ("", "In"),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(rows[0].folder, INBOX);
+
+    // Said again, nothing changes; and a folder with another name here is renamed there as if it were at the top.
+    assert_eq!(fixture.mirror(&second, say(own("In"), Some("else"))), []);
+    let folder = rows.iter().find(|row| named(row.parent) == inside && row.name == "In");
+    let (folder, name) = (folder.expect("it is there").folder, "Out".to_owned());
+    fixture.write(StoreWrite::RenameFolder { folder, name }).expect("it is renamed");
+    let changed = fixture.changed_folders(&second);
+    assert_eq!(changed, [(".In".to_owned(), Some(vec!["Out".to_owned()]))]);
+    // Its own name is nothing to the mailbox.
+    let heading = rows.iter().find(|row| row.name == inside).expect("it is there").folder;
+    let (folder, name) = (heading, "Office".to_owned());
+    fixture.write(StoreWrite::RenameFolder { folder, name }).expect("it is renamed");
+    assert_eq!(fixture.changed_folders(&second).len(), 1);
+    // What a program makes in there is the mailbox's own; what it puts beside that stays here.
+    let made = fixture.make_folder(Some(heading), "Made");
+    for (record, folder) in [(1, made), (2, heading)] {
+        fixture.write(append(record, folder, "Subject: a\n\nb", "", 5)).expect("it is put there");
+    }
+    let pending = fixture.pending(&second);
+    let [one] = &pending[..] else { panic!("{pending:?}") };
+    let path: Vec<_> =
+        one.wanted.iter().flat_map(|wanted| &wanted.path).map(|p| p.name.as_str()).collect();
+    assert_eq!((one.record, path), (1, vec!["Made"]));
+    assert!(fixture.pending(&first).is_empty());
+    for to in [heading, named_in(&rows, "In")] {
+        let error = fixture.write(StoreWrite::Move { record: 1, to }).expect_err("it is elsewhere");
+        assert_eq!(error.code, Code::E_NO_SUPPORT);
+    }
+    let new = vec![directory(".New", "New", None)];
+    fixture.mirror(&second, say(new, Some("work")));
+    let rows = fixture.folders();
+    let new = rows.iter().find(|row| row.name == "New").expect("it is there");
+    assert_eq!(new.parent, Some(heading));
+}
+
 #[test]
 fn a_long_slice_says_which_tables_to_read_again() {
     let (mut fixture, mailbox) = (Fixture::new(), Maildir::new());

@@ -112,7 +112,12 @@ impl Writer {
     ) -> Result<(), Failure> {
         let mailbox = of.number;
         match change {
-            MirrorChange::Account { append_sent } => self.account(mailbox, *append_sent)?,
+            MirrorChange::Account { append_sent, heading } => {
+                self.account(mailbox, *append_sent)?;
+                if let Some(name) = heading {
+                    self.head_folders(mailbox, name, changes)?;
+                }
+            }
             MirrorChange::Cursor { dir, cursor } => self.set_cursor(mailbox, dir, *cursor)?,
             MirrorChange::Unfetched { spot } => {
                 if let Some(lying) = self.lying(mailbox, spot)? {
@@ -609,15 +614,16 @@ impl Writer {
         }
         let bind = "UPDATE folder SET mailbox = ?2, dir = ?3
                     WHERE id = ?1 AND dir IS NULL";
-        if let Some(built_in) = role.and_then(Role::built_in) {
+        let heading = self.heading(mailbox)?;
+        if let Some(built_in) = role.and_then(Role::built_in).filter(|_| heading == TOP) {
             let parameters = params![folder_number(built_in), mailbox, dir];
             if self.connection.prepare_cached(bind)?.execute(parameters)? > 0 {
                 return Ok(());
             }
         }
         let parent = match parent {
-            None => TOP,
-            Some(parent) => self.folder_of(mailbox, parent)?.map_or(TOP, folder_number),
+            None => heading,
+            Some(parent) => self.folder_of(mailbox, parent)?.map_or(heading, folder_number),
         };
         let sql = "SELECT dir FROM folder WHERE parent = ?1 AND name = ?2 AND mailbox = ?3
                        AND renamed = 1";
@@ -651,6 +657,39 @@ impl Writer {
         let parameters = params![parent, name, role, mailbox, dir];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         if let Some(folder) = schema::folder(self.connection.last_insert_rowid())? {
+            changes.push(StoreChange::Folder { folder, change: FolderChange::Made });
+        }
+        Ok(())
+    }
+
+    /// The folder in which the folders of a mailbox are.
+    fn heading(&self, mailbox: i64) -> rusqlite::Result<i64> {
+        let sql = "SELECT folder.id FROM mailbox JOIN folder ON folder.id = inside
+                   WHERE mailbox.id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let heading = statement.query_row([mailbox], |row| row.get(0)).optional()?;
+        Ok(heading.unwrap_or(TOP))
+    }
+
+    /// Makes a folder of that name for the folders of a mailbox that has none yet. Others stay where they are.
+    fn head_folders(
+        &self,
+        mailbox: i64,
+        name: &str,
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let sql = "SELECT 1 FROM mailbox WHERE id = ?1 AND inside IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM folder WHERE folder.mailbox = ?1)";
+        if !self.connection.prepare_cached(sql)?.exists([mailbox])? {
+            return Ok(());
+        }
+        let name = self.free_name(TOP, name)?;
+        let sql = "INSERT INTO folder (parent, name) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![TOP, name])?;
+        let heading = self.connection.last_insert_rowid();
+        let sql = "UPDATE mailbox SET inside = ?2 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![mailbox, heading])?;
+        if let Some(folder) = schema::folder(heading)? {
             changes.push(StoreChange::Folder { folder, change: FolderChange::Made });
         }
         Ok(())

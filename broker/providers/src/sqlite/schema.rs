@@ -10,7 +10,7 @@
 //!   commits a power cut may have torn.
 //! * `folder`: a row for each folder, also for the five of every store. A folder that a mailbox has is bound to its directory there.
 //!   A folder's number is never used twice. `gone_dir`: directories whose folders were removed, until the mailbox has removed them.
-//! * `mailbox`, `spot`: where messages lie in mailboxes, and with which marks they were last seen there. A message with a spot and
+//! * `mailbox`, `spot`: the mailboxes, a further one with the folder that its folders are in; where messages lie in them, and with which marks they were last seen there. A message with a spot and
 //!   without a body is a file of the mailbox. A spot is pending (1) if the mailbox does not have yet what the store has; 0 of a message
 //!   that vanished before it was moved to the spot's folder.
 //! * `shared`: how many messages have a body, for bodies that several have.
@@ -40,6 +40,7 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 12: the folder in which those of a further mailbox are.
 /// 11: keywords of messages at servers.
 /// 10: mailboxes at servers: `account`, `cursor`, `remote`, and `beyond` of a spot.
 /// 9: folders, flags, mailboxes, bodies of several messages. The index on folders has the time of arrival.
@@ -54,7 +55,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 11;
+const VERSION: i32 = 12;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -85,12 +86,13 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
     "DROP INDEX IF EXISTS message_folder;",
     // Mailboxes at servers: new tables.
     "",
-    // This adds a column.
+    // These add a column each.
+    "",
     "",
 ];
 
 /// The columns that later schemas added, with their tables and types.
-const COLUMNS: [(&str, &str, &str); 8] = [
+const COLUMNS: [(&str, &str, &str); 9] = [
     ("message", "route", "TEXT"),
     ("message", "born", "INTEGER"),
     ("message", "delay_told", "INTEGER"),
@@ -99,6 +101,7 @@ const COLUMNS: [(&str, &str, &str); 8] = [
     ("message", "date", "INTEGER"),
     ("spot", "beyond", "TEXT"),
     ("remote", "keywords", "TEXT"),
+    ("mailbox", "inside", "INTEGER"),
 ];
 
 /// Written so that it can be repeated, for the same reason as [`ADDED`]. The numbers of the five folders are those of
@@ -125,7 +128,8 @@ CREATE TABLE IF NOT EXISTS mailbox (
     id INTEGER PRIMARY KEY,
     path BLOB NOT NULL UNIQUE,
     passed INTEGER,
-    identity TEXT
+    identity TEXT,
+    inside INTEGER
 );
 CREATE TABLE IF NOT EXISTS spot (
     message INTEGER PRIMARY KEY,

@@ -1435,7 +1435,7 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 11);
+    assert_eq!(version, 12);
     let folders = fixture.read(&StoreRead::Folders { after: None, limit: 9 });
     let Ok(ProviderAnswer::Folders { rows, next: None }) = folders else { panic!("{folders:?}") };
     assert_eq!(rows.len(), 5);

@@ -194,6 +194,21 @@ mod tests {
         has("take_over", "/mail");
     }
 
+    /// The folders of every store are those of the first mailbox.
+    #[test]
+    fn a_further_account_has_a_folder_of_its_own() {
+        let named = format!("{}name = \"work\"\n", LEAST.replace("anna", "bo@example.org"));
+        let profile = load(&[LEAST, &named].concat()).expect("a profile");
+        let heading = |place: usize| {
+            let mut options = profile.mailboxes[place].provider.options.iter();
+            options.find(|(name, _)| name == "heading").map(|(_, value)| value.as_str())
+        };
+        assert_eq!([0, 1].map(heading), [None, Some("work")]);
+        let maildir = format!("[[mailbox]]\npath = \"/mail\"\n{LEAST}");
+        let profile = load(&maildir).expect("a profile");
+        assert!(profile.mailboxes[1].provider.options.contains(&("heading".into(), "anna".into())));
+    }
+
     #[test]
     fn what_is_wrong_with_an_account_is_said() {
         let wrong = |text: &str, words: &[&str]| {

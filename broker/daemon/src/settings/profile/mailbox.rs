@@ -97,6 +97,13 @@ pub(super) struct Around<'a> {
     pub(super) local: &'a LocalMail,
 }
 
+/// The folder for the folders of an account that is not the first mailbox: it is called as the mailbox, or as the user at the server.
+fn heading(provider: &ProviderSpec, is_named: bool) -> Option<(String, String)> {
+    let (_, username) = provider.options.iter().find(|(key, _)| key == "username")?;
+    let name = if is_named { &provider.name } else { username };
+    Some(("heading".to_owned(), name.clone()))
+}
+
 impl Reader<'_> {
     pub(super) fn mailboxes(
         &self,
@@ -113,7 +120,11 @@ impl Reader<'_> {
             let (span, section) = (section.span(), section.into_inner());
             let name = span_of(section.name.as_ref(), &span);
             let path = span_of(section.path.as_ref(), &span);
-            let mailbox = self.mailbox(section, &span, around)?;
+            let is_named = section.name.is_some();
+            let mut mailbox = self.mailbox(section, &span, around)?;
+            if !mailboxes.is_empty() {
+                mailbox.provider.options.extend(heading(&mailbox.provider, is_named));
+            }
             let specs: Vec<_> = mailboxes.iter().map(|m| m.provider.clone()).collect();
             self.check_name(&mailbox.provider, ProviderType::Mailbox, name, &specs)?;
             if let Some(why) = collision(&mailbox, &mailboxes, &around.databases) {

@@ -155,6 +155,45 @@ fn folders_are_the_same_on_both_sides() {
 }
 
 /// A folder that is removed here and has got something there comes back with it. What it had here is moved out of it first.
+/// An account that is not the first mailbox of its profile has its folders in one of its own; at the server nothing tells of that.
+#[test]
+fn a_further_account_has_its_folders_in_a_folder() {
+    each(|mut world, kind| {
+        world.set("heading", "work");
+        let mut other = world.other();
+        other.put("INBOX", "", &text("one"));
+        other.create("Made");
+        world.settle();
+        assert_eq!(world.rows(INBOX).len(), 0, "{kind:?}");
+        let heading = world.folder("work");
+        let inside = |world: &World| {
+            let rows = world.folders().into_iter().filter(|row| row.parent == Some(heading));
+            rows.map(|row| row.name).collect::<Vec<_>>()
+        };
+        let names = inside(&world);
+        assert!(names.contains(&"Inbox".into()) && names.contains(&"Made".into()), "{names:?}");
+        assert_eq!(world.shown(world.folder("Made")), [""; 0]);
+        // What is made in there here is made at the top there.
+        world.write(StoreWrite::MakeFolder { parent: Some(heading), name: "New".into() });
+        world.move_to(world.record("one"), world.folder("New"));
+        world.save("two", world.folder("New"));
+        world.settle();
+        assert_eq!(other.shown("New"), ["one:", "two:"], "{kind:?}");
+        assert_eq!(world.pending(), 0, "{kind:?}");
+        let folder = world.folder("New");
+        world.write(StoreWrite::RenameFolder { folder, name: "Newer".into() });
+        world.write(StoreWrite::RenameFolder { folder: heading, name: "office".into() });
+        world.settle();
+        assert_eq!(other.shown("Newer"), ["one:", "two:"], "{kind:?}");
+        other.create("Later");
+        world.settle();
+        assert!(inside(&world).contains(&"Later".into()), "{kind:?}");
+        let folders = other.folders();
+        let none = |name: &str| folders.iter().all(|folder| !folder.contains(name));
+        assert!(none("work") && none("office"), "{folders:?}");
+    });
+}
+
 #[test]
 fn a_folder_with_something_new_is_not_removed() {
     each(|world, kind| {
