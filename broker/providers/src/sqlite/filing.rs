@@ -54,6 +54,14 @@ impl Writer {
         self.connection.prepare_cached(sql)?.query_row([seq], row)
     }
 
+    /// Writes the marks of a message, whose keywords stay.
+    pub(super) fn write_marks(&self, seq: u64, marks: Marks) -> rusqlite::Result<()> {
+        let sql = "UPDATE message SET flags = ?2, seen = CASE WHEN ?2 & 1 THEN 1 ELSE seen END
+                   WHERE seq = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![seq, marks.0])?;
+        Ok(())
+    }
+
     /// Writes the flags of a message. A notification that was read is not listed any more.
     pub(super) fn write_flags(&self, seq: u64, flags: &Flags) -> rusqlite::Result<()> {
         let sql = "UPDATE message SET flags = ?2, keywords = ?3,
@@ -208,24 +216,57 @@ impl Writer {
     }
 }
 
+/// Whether a mailbox must be told of a message, by what a spot has or is about to have: its heading, its folder and its marks. The last
+/// parameter is the known marks.
+macro_rules! pending {
+    ($heading:literal, $folder:literal, $marks:literal, $known:literal) => {
+        concat!(
+            "(SELECT CASE WHEN spot.name IS NULL OR spot.dir = 'tmp' OR ",
+            $heading,
+            " IS NOT NULL
+                  OR EXISTS (SELECT 1 FROM gone_dir
+                      WHERE gone_dir.mailbox = spot.mailbox AND gone_dir.dir = spot.dir)
+                  OR ",
+            $folder,
+            " <> message.folder OR ",
+            $marks,
+            " <> (ifnull(message.flags, 1) & ",
+            $known,
+            ")
+                  OR EXISTS (SELECT 1 FROM remote WHERE remote.message = spot.message
+                      AND remote.keywords IS NOT message.keywords)
+              THEN 1 END
+              FROM message WHERE message.seq = spot.message)"
+        )
+    };
+}
+
 /// What a mailbox must be told.
 impl Writer {
     /// Notes that a message is not as its mailbox has it, if a mailbox has it.
     pub(super) fn tell_mailbox(&self, seq: u64) -> rusqlite::Result<()> {
-        let sql = "UPDATE spot SET pending =
-                       (SELECT CASE WHEN spot.name IS NULL OR spot.dir = 'tmp'
-                                OR spot.heading IS NOT NULL
-                                OR EXISTS (SELECT 1 FROM gone_dir
-                                    WHERE gone_dir.mailbox = spot.mailbox AND gone_dir.dir = spot.dir)
-                                OR spot.folder <> message.folder
-                                OR spot.marks <> (ifnull(message.flags, 1) & ?2)
-                                OR EXISTS (SELECT 1 FROM remote
-                                    WHERE remote.message = spot.message
-                                        AND remote.keywords IS NOT message.keywords)
-                            THEN 1 END
-                        FROM message WHERE message.seq = spot.message)
-                   WHERE message = ?1";
+        let sql = concat!(
+            "UPDATE spot SET pending = ",
+            pending!("spot.heading", "spot.folder", "spot.marks", "?2"),
+            " WHERE message = ?1"
+        );
         self.connection.prepare_cached(sql)?.execute(params![seq, Marks::KNOWN])?;
+        Ok(())
+    }
+
+    /// The same for a message that its mailbox has in this folder, with these marks.
+    pub(super) fn seen_in_mailbox(
+        &self,
+        seq: u64,
+        (folder, marks): (Folder, Marks),
+    ) -> rusqlite::Result<()> {
+        let sql = concat!(
+            "UPDATE spot SET folder = ?3, marks = ?4, heading = NULL, pending = ",
+            pending!("NULL", "?3", "?4", "?2"),
+            " WHERE message = ?1"
+        );
+        let parameters = params![seq, Marks::KNOWN, folder_number(folder), marks.0];
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(())
     }
 

@@ -21,9 +21,10 @@ use sundown_protocol::request::Folder;
 use twox_hash::XxHash3_128;
 
 use super::folders::TOP;
-use super::rows::{key, keywords_text};
+use super::rows::{body_sum, key, keywords_text};
 use super::schema::{self, GONE, folder_number, role_number};
 use super::spots;
+use super::sum::By;
 use super::write::{Answer, Writer, wall};
 use crate::fault::Failure;
 use crate::maildir;
@@ -51,6 +52,8 @@ pub(super) struct Lying {
     marks: Option<Marks>,
     /// As the mailbox had them.
     marks_seen: Marks,
+    /// The number of its body; zero if the store has none.
+    pub(super) body: u64,
 }
 
 impl Writer {
@@ -180,6 +183,7 @@ impl Writer {
                 if self.lying(mailbox, to)?.is_none()
                     && let Some(lying) = self.lying(mailbox, from)?
                 {
+                    self.lies_at(lying.seq, to)?;
                     self.seen_at(&lying, to, (mailbox, *marks), changes)?;
                 }
             }
@@ -200,8 +204,8 @@ impl Writer {
 
     /// The message that lies at a place, also one that is gone here and not there yet.
     pub(super) fn lying(&self, mailbox: i64, spot: &Spot) -> rusqlite::Result<Option<Lying>> {
-        let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks FROM spot
-                   JOIN message ON message.seq = spot.message
+        let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks, body
+                   FROM spot JOIN message ON message.seq = spot.message
                    WHERE mailbox = ?1 AND dir = ?2 AND name = ?3
                        AND (message.folder <> 0 OR pending = 1)";
         let parameters = params![mailbox, spot.dir, spot.name];
@@ -229,7 +233,15 @@ impl Writer {
         Ok(self.folder_of(mailbox, dir)?.unwrap_or(Folder::INBOX))
     }
 
-    /// A known message was seen here, with these marks.
+    /// Puts a known message where the mailbox has it now.
+    fn lies_at(&self, seq: u64, spot: &Spot) -> rusqlite::Result<()> {
+        // A message that has vanished may be remembered there; it lies elsewhere or nowhere now.
+        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3 WHERE message = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![seq, spot.dir, spot.name])?;
+        Ok(())
+    }
+
+    /// A known message was seen where it lies, with these marks.
     fn seen_at(
         &self,
         lying: &Lying,
@@ -239,33 +251,30 @@ impl Writer {
     ) -> Result<(), Failure> {
         let place = self.place_for(mailbox, &spot.dir, marks)?;
         let seq = lying.seq;
-        // A message that has vanished may be remembered there; it lies elsewhere or nowhere now.
-        let sql = "UPDATE OR REPLACE spot SET dir = ?2, name = ?3, marks = ?4, folder = ?5,
-                       heading = NULL WHERE message = ?1";
-        let parameters = params![seq, spot.dir, spot.name, marks.0, folder_number(place)];
-        self.connection.prepare_cached(sql)?.execute(parameters)?;
-        let Some(folder) = lying.folder else { return Ok(()) };
+        let Some(folder) = lying.folder else {
+            let sql = "UPDATE spot SET marks = ?2, folder = ?3, heading = NULL WHERE message = ?1";
+            let parameters = params![seq, marks.0, folder_number(place)];
+            self.connection.prepare_cached(sql)?.execute(parameters)?;
+            return Ok(());
+        };
         // A mark that differs from the one last seen was changed here, and is pending; the others are as in the mailbox.
         let here = lying.marks.unwrap_or(Marks::READ).0 & Marks::KNOWN;
         let own = here ^ lying.marks_seen.0;
         let merged = (here & own) | (marks.0 & !own);
         if merged != here {
-            let mut flags = self.flags(seq)?;
-            flags.marks = Marks(merged);
-            self.write_flags(seq, &flags)?;
+            self.write_marks(seq, Marks(merged))?;
         }
         let moved_here = lying.seen.is_some_and(|seen| seen != folder);
-        if !moved_here && place != folder {
+        let lies = if moved_here { folder } else { place };
+        if lies != folder {
             let sql = "UPDATE message SET folder = ?2 WHERE seq = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(place)])?;
-            changes.push(StoreChange::Moved { record: lying.record, from: folder, to: place });
+            self.connection.prepare_cached(sql)?.execute(params![seq, folder_number(lies)])?;
+            changes.push(StoreChange::Moved { record: lying.record, from: folder, to: lies });
         }
         if merged != here {
-            let folder = if moved_here { folder } else { place };
-            changes.push(StoreChange::Modified { record: lying.record, folder });
+            changes.push(StoreChange::Modified { record: lying.record, folder: lies });
         }
-        self.tell_mailbox(seq)?;
-        Ok(())
+        Ok(self.seen_in_mailbox(seq, (place, marks))?)
     }
 
     /// A message was found that lies nowhere else: it is new, or it comes back.
@@ -285,7 +294,10 @@ impl Writer {
                     None if !self.is_pending(same.seq)? => {
                         self.comes_back((same.seq, same.record), (of, spot, marks), changes)?;
                     }
-                    _ => self.seen_at(&same, spot, (mailbox, marks), changes)?,
+                    _ => {
+                        self.lies_at(same.seq, spot)?;
+                        self.seen_at(&same, spot, (mailbox, marks), changes)?;
+                    }
                 }
                 return self.found_again(of, spot, facts, changes);
             }
@@ -306,19 +318,14 @@ impl Writer {
                 None => plain,
             }
         };
-        if let Some(known) = self.known(record)? {
-            if known.folder.is_none() {
-                self.comes_back((known.seq, record), (of, spot, marks), changes)?;
-                return self.found_again(of, spot, facts, changes);
-            }
-            return Ok(());
-        }
         let seq = self.take_seq()?;
         let keywords = keywords_text(&facts.keywords);
+        // To check first whether the record is known would search the index twice.
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
-                       size, received, recovered, flags, date, keywords)
-                   VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)";
-        self.connection.prepare_cached(sql)?.execute(params![
+                       size, received, recovered, flags, date, keywords, body_sum)
+                   VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12)
+                   ON CONFLICT (record) DO NOTHING";
+        let entered = self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(record),
             folder_number(folder),
@@ -330,8 +337,17 @@ impl Writer {
             marks.0,
             facts.date.map(|date| date as i64),
             keywords,
+            body_sum(By::Xxh3, record, 0, facts.size),
         ])?;
-        self.sum_up(seq, record)?;
+        if entered == 0 {
+            return match self.known(record)? {
+                Some(known) if known.folder.is_none() => {
+                    self.comes_back((known.seq, record), (of, spot, marks), changes)?;
+                    self.found_again(of, spot, facts, changes)
+                }
+                _ => Ok(()),
+            };
+        }
         let sql =
             "INSERT OR REPLACE INTO spot VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, NULL, NULL)";
         let parameters = params![seq, mailbox, spot.dir, spot.name, marks.0, folder_number(folder)];
@@ -824,6 +840,7 @@ pub(super) fn lying(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lying> {
         seen: schema::folder(row.get(3)?)?,
         marks: row.get::<_, Option<u16>>(4)?.map(Marks),
         marks_seen: Marks(row.get(5)?),
+        body: row.get(6)?,
     })
 }
 

@@ -83,7 +83,7 @@ impl Writer {
         facts: &MessageFacts,
         keywords: Option<&str>,
     ) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO remote (message, mailbox, trace, keywords, fetch)
+        let sql = "INSERT INTO remote (message, mailbox, trace, keywords, fetch)
                    VALUES (?1, ?2, ?3, ?4, iif(?5, 1, NULL))";
         let parameters = params![seq, mailbox, facts.trace.map(key), keywords, facts.fetch];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
@@ -191,10 +191,7 @@ impl Writer {
         if first {
             self.forget_fetched(lying.seq)?;
         }
-        let sql = "SELECT body FROM message WHERE seq = ?1";
-        let before: u64 =
-            self.connection.prepare_cached(sql)?.query_row([lying.seq], |row| row.get(0))?;
-        let Some(folder) = lying.folder.filter(|_| before == 0) else { return Ok(()) };
+        let Some(folder) = lying.folder.filter(|_| lying.body == 0) else { return Ok(()) };
         // A restart has forgotten the pieces before.
         if !first && !self.has_upload(upload)? {
             return Ok(());
@@ -237,7 +234,13 @@ impl Writer {
         spot: &Spot,
         trace: u128,
     ) -> rusqlite::Result<Option<Lying>> {
-        let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks
+        // Of most there is none, which the index on traces says alone.
+        let sql = "SELECT 1 FROM remote WHERE mailbox = ?1 AND trace = ?2";
+        let is_known = params![mailbox.number, key(trace)];
+        if !self.connection.prepare_cached(sql)?.exists(is_known)? {
+            return Ok(None);
+        }
+        let sql = "SELECT seq, record, message.folder, spot.folder, flags, spot.marks, body
                    FROM remote
                    JOIN spot ON spot.message = remote.message AND spot.mailbox = remote.mailbox
                    JOIN message ON message.seq = remote.message

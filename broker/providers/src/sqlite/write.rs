@@ -253,8 +253,11 @@ impl Writer {
     /// Removes an upload, and leaves its bytes where they are.
     fn end_upload(&self, upload: u64) -> rusqlite::Result<Option<Upload>> {
         let found = self.upload(upload)?;
-        let sql = "DELETE FROM upload WHERE number = ?1";
-        self.connection.prepare_cached(sql)?.execute([upload as i64])?;
+        // Most messages that are fetched have none.
+        if found.is_some() {
+            let sql = "DELETE FROM upload WHERE number = ?1";
+            self.connection.prepare_cached(sql)?.execute([upload as i64])?;
+        }
         Ok(found)
     }
 
