@@ -31,7 +31,7 @@ use sundown_protocol::{Code, EntryId};
 use sundown_providers::{
     AddressBookProvider, LeavingProcess, MailboxProvider, MailboxSupport, NothingToSave, Prepared,
     ProviderShutdown, Registry, Reply, StoreProvider, StoreReader, Support, Sync,
-    TransportProvider,
+    TransportProvider, Written,
 };
 
 /// How long a deferred submission may wait for company.
@@ -215,12 +215,9 @@ struct OfMailbox {
     lane: LaneId,
 }
 
-impl MailboxSupport for OfMailbox {
-    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>, ProviderError> {
-        self.stores.store(uid)
-    }
-
-    fn mirror(&self, uid: u32, mirror: Mirror) -> Result<(), ProviderError> {
+impl OfMailbox {
+    /// Sends a slice to the writer of a store. What it answers comes through the receiver.
+    fn send(&self, uid: u32, mirror: Mirror) -> Result<Receiver<Answer>, ProviderError> {
         let open = {
             let stores = self.stores.lock();
             stores.get(&uid).and_then(|store| Some((store.writer.upgrade()?, store.lane)))
@@ -231,13 +228,26 @@ impl MailboxSupport for OfMailbox {
         let provider = ProviderCall::Write(write);
         let work = Work { from, behalf: Behalf::default(), provider, claim: None };
         writer.send(work, Room::Exceed).map_err(|_| not_open(uid))?;
-        // The store's thread is not kept by this one.
-        drop(writer);
+        Ok(answer)
+    }
+}
+
+impl MailboxSupport for OfMailbox {
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>, ProviderError> {
+        self.stores.store(uid)
+    }
+
+    fn mirror(&self, uid: u32, mirror: Mirror) -> Result<(), ProviderError> {
+        self.hand_over(uid, mirror)()
+    }
+
+    fn hand_over(&self, uid: u32, mirror: Mirror) -> Written {
+        let sent = self.send(uid, mirror);
         // A store that hangs is left behind, and its calls are dropped with it.
-        match answer.recv() {
+        Box::new(move || match sent?.recv() {
             Ok(answer) => answer.map(drop),
             Err(_) => Err(not_open(uid)),
-        }
+        })
     }
 
     fn report(&self, report: MailboxReport) {

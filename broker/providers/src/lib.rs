@@ -247,12 +247,21 @@ pub trait MailboxSupport: Send + std::marker::Sync {
     /// writes slices of at most [`SLICE`] changes, so that programs do not wait for it.
     fn mirror(&self, uid: u32, mirror: Mirror) -> Result<()>;
 
+    /// The same, without waiting: the mailbox goes on while the store commits. What is returned waits.
+    fn hand_over(&self, uid: u32, mirror: Mirror) -> Written {
+        let written = self.mirror(uid, mirror);
+        Box::new(move || written)
+    }
+
     /// Says that the mailbox works, or why it does not. It is shown in `status`, and logged once.
     fn say(&self, said: Result<()>);
 
     /// Says how far the mailbox is. It is shown by `sundown mailbox`.
     fn report(&self, report: MailboxReport);
 }
+
+/// Waits until what a mailbox has handed over is committed, and everybody whom it concerns was told.
+pub type Written = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// The most changes of one [`Mirror`].
 pub const SLICE: usize = 32;

@@ -13,7 +13,7 @@ use sundown_protocol::folder::{Flags, Marks};
 
 use super::halt::Halt;
 use super::orders::Leave;
-use crate::{MailboxSupport, Result, SLICE, StoreReader};
+use crate::{MailboxSupport, Result, SLICE, StoreReader, Written};
 
 /// How many rows are read at once.
 pub(crate) const PAGE: u32 = 256;
@@ -42,6 +42,8 @@ pub(crate) struct Book {
     waiting: Vec<MirrorChange>,
     /// The bytes of messages among them.
     bytes: usize,
+    /// A slice that the store commits while the next one is gathered.
+    ahead: Option<Written>,
     /// What was found.
     found: Synced,
     /// When something was last found.
@@ -64,6 +66,7 @@ impl Book {
             leave,
             waiting: Vec::new(),
             bytes: 0,
+            ahead: None,
             found: Synced::default(),
             changed: None,
         })
@@ -106,17 +109,17 @@ impl Book {
         }
     }
 
-    /// Notes a change. A full slice is written at once.
+    /// Notes a change. A full slice is handed to the store at once, which commits it meanwhile.
     pub(crate) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
         self.say_all(vec![change])?;
-        if self.waiting.len() >= SLICE { self.write() } else { Ok(()) }
+        if self.waiting.len() >= SLICE { self.send() } else { Ok(()) }
     }
 
     /// Notes changes of which the store must not hear one without the others.
     pub(crate) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
         let bytes = changes.iter().map(bytes_of).sum::<usize>();
         if self.waiting.len() + changes.len() > SLICE || self.bytes + bytes > SLICE_BYTES {
-            self.write()?;
+            self.send()?;
         }
         for change in &changes {
             match change {
@@ -134,19 +137,34 @@ impl Book {
         Ok(())
     }
 
-    /// Writes the changes that were noted.
+    /// Writes the changes that were noted, and waits until they are committed.
     pub(crate) fn write(&mut self) -> std::result::Result<(), Halt> {
+        self.send()?;
+        Ok(self.settle()?)
+    }
+
+    /// Hands the changes that were noted to the store. The slice before was committed then: a cursor never gets there before what it is
+    /// about.
+    fn send(&mut self) -> std::result::Result<(), Halt> {
         self.go_on()?;
         if self.waiting.is_empty() {
             return Ok(());
         }
+        self.settle()?;
         let changes = std::mem::take(&mut self.waiting);
         self.bytes = 0;
         let mirror = Mirror { mailbox: self.mailbox.clone(), changes };
-        Ok(self.support.mirror(self.store, mirror)?)
+        self.ahead = Some(self.support.hand_over(self.store, mirror));
+        Ok(())
+    }
+
+    /// Waits until everything that was handed over is committed.
+    fn settle(&mut self) -> Result<()> {
+        self.ahead.take().map_or(Ok(()), |written| written())
     }
 
     fn ask(&mut self, question: &StoreRead) -> Result<ProviderAnswer> {
+        self.settle()?;
         let answer = self.reader.read(question)?;
         question.expects().check(&answer, Known::default()).map_err(|wrong| {
             let text = format!("the store gave a wrong answer to the mailbox: {wrong}");
@@ -299,7 +317,15 @@ impl Book {
         &mut self,
         record: u128,
     ) -> Result<Box<dyn std::io::Read + Send + '_>> {
+        self.settle()?;
         self.reader.open(record)
+    }
+}
+
+impl Drop for Book {
+    /// The next connection reads what this one has written.
+    fn drop(&mut self) {
+        let _ = self.settle();
     }
 }
 

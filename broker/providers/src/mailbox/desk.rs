@@ -13,7 +13,7 @@ use sundown_core::provider::{MailboxReport, Mirror, ProviderError};
 use sundown_protocol::Code;
 
 use super::orders::{Answered, Orders};
-use crate::{MailboxSupport, Result, StoreReader};
+use crate::{MailboxSupport, Result, StoreReader, Written};
 
 /// How long a mailbox that failed inside is left alone.
 const BEGINS_ANEW: Duration = Duration::from_secs(30);
@@ -114,6 +114,13 @@ impl MailboxSupport for ByMembers {
 
     fn mirror(&self, uid: u32, mirror: Mirror) -> Result<()> {
         self.any()?.mirror(uid, mirror)
+    }
+
+    fn hand_over(&self, uid: u32, mirror: Mirror) -> Written {
+        match self.any() {
+            Ok(member) => member.hand_over(uid, mirror),
+            Err(error) => Box::new(move || Err(error)),
+        }
     }
 
     fn say(&self, said: Result<()>) {

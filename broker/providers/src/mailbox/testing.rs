@@ -1,7 +1,7 @@
 //! What a mailbox of a test uses of the broker: a real store, and a broker that dies when it is told to.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use sundown_core::provider::{
     MailboxReport, Mirror, ProviderAnswer, ProviderError, ProviderSpec, StoreChange, StoreWrite,
@@ -9,7 +9,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use crate::sqlite::SqliteStore;
-use crate::{MailboxSupport, Result, StoreProvider, StoreReader, Sync};
+use crate::{MailboxSupport, Result, StoreProvider, StoreReader, Sync, Written};
 
 /// When a mailbox is killed: before a slice is committed, or before it hears of the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(crate) struct Broker {
     pub(crate) slices: Mutex<Vec<usize>>,
     told: Sender<StoreChange>,
     said: Sender<Result<()>>,
+    own: Weak<Self>,
 }
 
 impl Broker {
@@ -41,8 +42,11 @@ impl Broker {
         let (said, hears_said) = channel();
         let (kill, slices, crossing) = (Mutex::new(None), Mutex::default(), Mutex::default());
         let (store, later) = (Mutex::new(store), Mutex::default());
-        let broker = Self { store, kill, crossing, later, slices, told, said };
-        (Arc::new(broker), hears, hears_said)
+        let broker = Arc::new_cyclic(|own| {
+            let own = Weak::clone(own);
+            Self { store, kill, crossing, later, slices, told, said, own }
+        });
+        (broker, hears, hears_said)
     }
 
     pub(crate) fn store(&self) -> MutexGuard<'_, SqliteStore> {
@@ -90,6 +94,12 @@ impl MailboxSupport for Broker {
             other => panic!("{other:?}"),
         }
         killed(When::After)
+    }
+
+    /// The store is as slow as can be: it commits when that is waited for.
+    fn hand_over(&self, uid: u32, mirror: Mirror) -> Written {
+        let own = self.own.upgrade().expect("it is used");
+        Box::new(move || own.mirror(uid, mirror))
     }
 
     fn report(&self, _: MailboxReport) {}
