@@ -24,9 +24,10 @@ use super::conversation::{Conversation, Done, Part};
 use super::copies::Copies;
 use super::facts::Kept;
 use super::names::Name;
-use super::notify::Told;
+use super::notify::{ASKED, Heard, Told};
 use super::settings::{Sent, Settings};
-use super::{Data, Esearch, Note, Response, Set, Status};
+use super::survey::Listing;
+use super::{Data, End, Esearch, Note, Response, Set, Status};
 use crate::mailbox::{Book, Halt, Waker};
 
 /// How often a folder may be looked at without a second in between before it rests.
@@ -95,6 +96,12 @@ impl Seen {
     pub(super) fn of(selected: &Selected) -> Self {
         let Selected { validity, next, modseq, exists, .. } = *selected;
         Self { validity, next, modseq, exists }
+    }
+
+    /// What a folder was when it was looked at, at an earlier connection.
+    pub(super) fn at(cursor: &Cursor) -> Self {
+        let Cursor { validity, next, modseq, messages, .. } = *cursor;
+        Self { validity, next, modseq, exists: messages }
     }
 
     /// Whether these figures say the same, as far as both sides say something.
@@ -182,6 +189,8 @@ pub(super) struct Account<'a> {
     pub(super) is_told: Told,
     /// The folders that were open since the mailbox has waited, if it tells of more than the open one.
     pub(super) opened: BTreeSet<String>,
+    /// What the server has listed when the connection began, until it is looked at.
+    pub(super) listing: Option<Listing>,
     /// What the store was told of the folders.
     pub(super) told: Vec<MirrorChange>,
     /// What was said in the log.
@@ -225,6 +234,7 @@ impl<'a> Account<'a> {
             selected: None,
             is_told: Told::Open,
             opened: BTreeSet::new(),
+            listing: None,
             told: Vec::new(),
             said: BTreeSet::new(),
             fetched_to: 0,
@@ -234,7 +244,6 @@ impl<'a> Account<'a> {
             copies: &carried.copies,
         };
         account.find_out()?;
-        account.ask_to_be_told()?;
         let append_sent = match settings.sent {
             Sent::Append => true,
             Sent::Server => false,
@@ -245,23 +254,12 @@ impl<'a> Account<'a> {
         Ok(account)
     }
 
+    /// Asks for everything that is used here and can be asked for at once: one answer to wait for, and not four.
     fn find_out(&mut self) -> Result<(), Halt> {
         let offer = self.talk.offer.clone();
-        let mut enabled = Vec::new();
-        if offer.has("ENABLE") && (offer.has("QRESYNC") || offer.has("CONDSTORE")) {
-            let what = if offer.has("QRESYNC") { "ENABLE QRESYNC" } else { "ENABLE CONDSTORE" };
-            self.talk.command(&[Part::Text(what)], |response| {
-                if let Response::Data(Data::Enabled(words)) = response {
-                    enabled.extend(words.iter().map(|word| word.to_ascii_uppercase()));
-                }
-                Ok(())
-            })?;
-        }
-        // What a server says to be enabled is; what it says that it has may not be.
-        let qresync = enabled.iter().any(|word| word == b"QRESYNC");
         self.can = Can {
-            qresync,
-            condstore: qresync || offer.has("CONDSTORE"),
+            qresync: offer.has("QRESYNC"),
+            condstore: offer.has("QRESYNC") || offer.has("CONDSTORE"),
             uidplus: offer.has("UIDPLUS"),
             moves: offer.has("MOVE"),
             esearch: offer.has("ESEARCH"),
@@ -271,6 +269,44 @@ impl<'a> Account<'a> {
             idle: offer.has("IDLE"),
             gmail: offer.has("X-GM-EXT-1"),
         };
+        let mut commands = Vec::new();
+        if offer.has("ENABLE") && self.can.condstore {
+            let what = if self.can.qresync { "ENABLE QRESYNC" } else { "ENABLE CONDSTORE" };
+            commands.push(what);
+        }
+        let tells = offer.has("NOTIFY");
+        if tells {
+            commands.extend(offer.has("NAMESPACE").then_some("NAMESPACE"));
+            commands.push(ASKED);
+            (self.talk.heard, self.is_told) = (Some(Heard::default()), Told::All);
+        }
+        let list = self.list_command();
+        commands.push(&list);
+        let (mut enabled, mut listing) = (Vec::new(), Listing::of(self.is_told));
+        let mut others = false;
+        let mut done = self.talk.commands(&commands, |response| {
+            match response {
+                Response::Data(Data::Enabled(words)) => {
+                    enabled.extend(words.iter().map(|word| word.to_ascii_uppercase()));
+                }
+                Response::Data(Data::Namespace { others: true, .. }) => others = true,
+                response => listing.add(response),
+            }
+            Ok(())
+        })?;
+        // What a server says to be enabled is; what it says that it has may not be.
+        self.can.qresync = enabled.iter().any(|word| word == b"QRESYNC");
+        self.can.condstore = self.can.qresync || offer.has("CONDSTORE");
+        // One that is refused is asked for again, by then without what the server does not have.
+        let listed = done.pop().filter(|listed| listed.end == End::Ok && listed.clear);
+        self.listing = listed.map(|_| listing);
+        if let Some(told) = done.pop().filter(|_| tells) {
+            match told.expect(self.talk.place(), "to tell of all folders") {
+                Ok(_) if others => self.is_told = Told::Own,
+                Ok(_) => {}
+                Err(error) => self.is_told_no_more(&error.message),
+            }
+        }
         tracing::debug!(server = self.talk.place(), can = ?self.can, "the account is open");
         Ok(())
     }

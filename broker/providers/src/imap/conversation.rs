@@ -124,6 +124,8 @@ pub(super) struct Conversation {
     place: String,
     timeout: Duration,
     tags: u32,
+    /// What the last command came to, if the server was through with it before the one before it.
+    early: Option<(String, Done)>,
     pub(super) offer: Offer,
     /// What the server says of folders unasked, if it is to.
     pub(super) heard: Option<Heard>,
@@ -186,6 +188,7 @@ impl Conversation {
             place,
             timeout,
             tags: 0,
+            early: None,
             offer,
             heard: None,
             news: 0,
@@ -323,19 +326,63 @@ impl Conversation {
         Ok(tag)
     }
 
-    /// Waits until a command is through. A server that says much more than any command has to say ends the connection.
+    /// Sends commands in one go, and calls a function with everything that the server says until they are through. What is said of folders
+    /// answers the last one.
+    pub(super) fn commands(
+        &mut self,
+        commands: &[&str],
+        see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<Vec<Done>, Halt> {
+        let (mut tags, mut out) = (Vec::new(), String::new());
+        for command in commands {
+            self.tags += 1;
+            let tag = format!("a{}", self.tags);
+            out.extend([&tag, " ", command, "\r\n"]);
+            tags.push(tag);
+            self.asked = Asked::by(&[Part::Text(command)]);
+        }
+        self.send(out.as_bytes())?;
+        self.finish_all(&tags, see)
+    }
+
+    /// Waits until a command is through.
     pub(super) fn finish(
         &mut self,
         tag: &str,
-        mut see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+        see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
     ) -> std::result::Result<Done, Halt> {
+        let mut done = self.finish_all(&[tag.to_owned()], see)?;
+        Ok(done.pop().expect("there is one for each tag"))
+    }
+
+    /// Waits until commands are through. A server that says much more than any command has to say ends the connection.
+    fn finish_all(
+        &mut self,
+        tags: &[String],
+        mut see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<Vec<Done>, Halt> {
         let (mut words, bytes, garbled) = (0, self.read, self.garbled);
-        loop {
-            let (mut done, mut seen) = (None, Ok(()));
+        let mut done = vec![None; tags.len()];
+        if let Some((tag, early)) = self.early.take()
+            && let Some(at) = tags.iter().position(|of| *of == tag)
+        {
+            done[at] = Some(early);
+        }
+        let last = format!("a{}", self.tags);
+        let mut early = None;
+        while !done.iter().all(Option::is_some) {
+            let mut seen = Ok(());
             let mut bye = None;
             self.next(|response| match response {
-                Response::Done { tag: of, end, said } if *of == tag.as_bytes() => {
-                    done = Some(done_of(*end, said));
+                Response::Done { tag, end, said } => {
+                    if let Some(at) = tags.iter().position(|of| *tag == of.as_bytes()) {
+                        done[at] = Some(done_of(*end, said));
+                    } else {
+                        words += 1;
+                        if *tag == last.as_bytes() {
+                            early = Some((last.clone(), done_of(*end, said)));
+                        }
+                    }
                 }
                 Response::Words { about: About::Bye, said } => bye = Some(text(said.words)),
                 response => {
@@ -344,16 +391,17 @@ impl Conversation {
                 }
             })?;
             seen?;
-            match (done, bye) {
-                (Some(done), _) => return Ok(Done { clear: garbled == self.garbled, ..done }),
-                (None, Some(words)) => return Err(self.said_bye(&words).into()),
-                (None, None) => {}
+            if let Some(words) = bye.filter(|_| done.iter().any(Option::is_none)) {
+                return Err(self.said_bye(&words).into());
             }
             if words > MOST_WORDS || self.read - bytes > MOST_OF_COMMAND {
                 let words = format!("{} goes on and on in answer to one command", self.place);
                 return Err(Trouble { kind: Kind::Nonsense, words }.into_error().into());
             }
         }
+        self.early = early;
+        let clear = garbled == self.garbled;
+        Ok(done.into_iter().flatten().map(|done| Done { clear, ..done }).collect())
     }
 
     fn said_bye(&self, words: &str) -> ProviderError {

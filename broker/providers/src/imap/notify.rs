@@ -13,7 +13,7 @@ use super::{About, Data, Note, Response};
 use crate::mailbox::Halt;
 
 /// Of the open folder everything; of the others that messages came or went or have other flags, and of all that their names are others.
-const ASKED: &str = "NOTIFY SET (selected-delayed (MessageNew MessageExpunge FlagChange)) \
+pub(super) const ASKED: &str = "NOTIFY SET (selected-delayed (MessageNew MessageExpunge FlagChange)) \
                      (personal (MessageNew MessageExpunge FlagChange MailboxName))";
 
 /// More changed folders than these are not noted by name: all are looked at from outside.
@@ -109,28 +109,7 @@ impl Heard {
 }
 
 impl Account<'_> {
-    /// Has the server tell of all folders, if it can.
-    pub(super) fn ask_to_be_told(&mut self) -> Result<(), Halt> {
-        if !self.talk.offer.has("NOTIFY") {
-            return Ok(());
-        }
-        let mut others = false;
-        if self.talk.offer.has("NAMESPACE") {
-            self.talk.command(&[Part::Text("NAMESPACE")], |response| {
-                others |= matches!(response, Response::Data(Data::Namespace { others: true, .. }));
-                Ok(())
-            })?;
-        }
-        self.talk.heard = Some(Heard::default());
-        let done = self.talk.command(&[Part::Text(ASKED)], |_| Ok(()))?;
-        match done.expect(self.talk.place(), "to tell of all folders") {
-            Ok(_) => self.is_told = if others { Told::Own } else { Told::All },
-            Err(error) => self.is_told_no_more(&error.message),
-        }
-        Ok(())
-    }
-
-    fn is_told_no_more(&mut self, why: &str) {
+    pub(super) fn is_told_no_more(&mut self, why: &str) {
         (self.talk.heard, self.is_told) = (None, Told::Open);
         self.opened.clear();
         let server = self.talk.place();

@@ -6,7 +6,7 @@ use sundown_core::provider::{MirrorChange, ProviderError, Spot};
 use sundown_protocol::Code;
 use sundown_protocol::folder::Role;
 
-use super::account::{Account, Figures, Folder};
+use super::account::{Account, Figures, Folder, Seen};
 use super::conversation::Part;
 use super::names::{Name, is_only_a_name, role_of};
 use super::notify::Told;
@@ -22,6 +22,39 @@ const LONGEST_NAME: usize = 1_000;
 /// How deep a folder may be in others.
 const DEEPEST: usize = 32;
 
+/// What a server lists.
+pub(super) struct Listing {
+    /// Each folder's name, its role, whether it has messages, and what divides names.
+    found: Vec<(Name, Option<Role>, bool, Option<u8>)>,
+    figures: BTreeMap<Vec<u8>, Figures>,
+    is_told: Told,
+}
+
+impl Listing {
+    pub(super) fn of(is_told: Told) -> Self {
+        Self { found: Vec::new(), figures: BTreeMap::new(), is_told }
+    }
+
+    pub(super) fn add(&mut self, response: &Response<'_>) {
+        match response {
+            Response::Data(Data::List(list))
+                if self.found.len() < MOST_FOLDERS && list.name.len() <= LONGEST_NAME =>
+            {
+                let name = Name::of(list);
+                self.found.push((name, role_of(list), !is_only_a_name(list), list.delimiter));
+            }
+            Response::Data(Data::Status(status)) if self.figures.len() < MOST_FOLDERS => {
+                let said = Figures::of(status);
+                // What is told unasked may be a part of it.
+                if self.is_told == Told::Open || said.are_whole() {
+                    self.figures.insert(status.name.to_ascii_lowercase(), said);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Account<'_> {
     /// The figures that are asked for of a folder.
     pub(super) fn items(&self) -> &'static str {
@@ -32,15 +65,8 @@ impl Account<'_> {
         }
     }
 
-    /// Lists the folders, tells the store of them, and notes which of them may have changed; with `everything`, all of them.
-    pub(super) fn survey(&mut self, everything: bool) -> Result<(), Halt> {
-        if self.selected.is_some() {
-            // Some servers have old figures of the folder that is open.
-            self.talk.run("NOOP")?;
-        }
-        self.lists_anew();
-        let (mut found, mut figures) = (Vec::new(), BTreeMap::new());
-        let is_told = self.is_told;
+    /// The command that lists the folders, with their figures if the server can.
+    pub(super) fn list_command(&self) -> String {
         let mut command = String::from("LIST \"\" \"*\"");
         if self.can.list_status {
             let special = if self.can.special_use { "SPECIAL-USE " } else { "" };
@@ -48,30 +74,32 @@ impl Account<'_> {
         } else if self.can.special_use {
             command += " RETURN (SPECIAL-USE)";
         }
+        command
+    }
+
+    fn list(&mut self) -> Result<Listing, Halt> {
+        if self.selected.is_some() {
+            // Some servers have old figures of the folder that is open.
+            self.talk.run("NOOP")?;
+        }
+        self.lists_anew();
+        let mut listing = Listing::of(self.is_told);
+        let command = self.list_command();
         let done = self.talk.command(&[Part::Text(&command)], |response| {
-            match response {
-                Response::Data(Data::List(list))
-                    if found.len() < MOST_FOLDERS && list.name.len() <= LONGEST_NAME =>
-                {
-                    found.push((
-                        Name::of(list),
-                        role_of(list),
-                        !is_only_a_name(list),
-                        list.delimiter,
-                    ));
-                }
-                Response::Data(Data::Status(status)) if figures.len() < MOST_FOLDERS => {
-                    let said = Figures::of(status);
-                    // What is told unasked may be a part of it.
-                    if is_told == Told::Open || said.are_whole() {
-                        figures.insert(status.name.to_ascii_lowercase(), said);
-                    }
-                }
-                _ => {}
-            }
+            listing.add(response);
             Ok(())
         })?;
         self.sound(done, "a list of the folders")?;
+        Ok(listing)
+    }
+
+    /// Lists the folders, tells the store of them, and notes which of them may have changed; with `everything`, all of them.
+    pub(super) fn survey(&mut self, everything: bool) -> Result<(), Halt> {
+        let listed_before = self.listing.take();
+        let Listing { mut found, figures, .. } = match listed_before {
+            Some(listing) => listing,
+            None => self.list()?,
+        };
         self.delimiter = found.iter().find_map(|(.., delimiter)| *delimiter);
         let shows = |name: &Name| name.is_inbox() || self.settings.shows(&name.shown());
         let skips_all = self.can.gmail && self.settings.folders.is_empty();
@@ -254,7 +282,8 @@ impl Account<'_> {
         dirs.map(|(dir, _)| dir.clone()).collect::<Vec<_>>().into_iter()
     }
 
-    /// Folders that are as they were when they were looked at, at an earlier connection.
+    /// Passes over the folders that are as they were when they were looked at, at an earlier connection: with the same HIGHESTMODSEQ nothing
+    /// has changed in them.
     pub(super) fn pass_over_unchanged(&mut self) -> Result<(), Halt> {
         let dirs: Vec<_> = self.with_messages().collect();
         for dir in dirs {
@@ -267,7 +296,10 @@ impl Account<'_> {
                 && figures.modseq == Some(cursor.modseq)
                 && figures.messages == Some(cursor.messages);
             if same {
-                self.note(&dir, |folder| folder.stale = false);
+                self.note(&dir, |folder| {
+                    folder.stale = false;
+                    folder.seen = Some(Seen::at(&cursor));
+                });
             }
         }
         Ok(())

@@ -269,6 +269,9 @@ impl Worker {
             };
             if is_slow || surveyed.is_none_or(|at| at.elapsed() >= every) {
                 account.survey(is_slow)?;
+                if is_look {
+                    account.pass_over_unchanged()?;
+                }
                 surveyed = Some(Instant::now());
                 looked = if is_slow { surveyed } else { looked };
             }

@@ -235,6 +235,7 @@ impl World {
     /// Everything that a mailbox does until it would wait.
     pub(super) fn pass(account: &mut Account<'_>) -> std::result::Result<Option<String>, Halt> {
         account.survey(true)?;
+        account.pass_over_unchanged()?;
         let failed = account.carry_out()?.map(|error| error.message);
         account.look_around()?;
         account.book.say(MirrorChange::Passed)?;
