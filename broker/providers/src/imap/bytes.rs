@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use sundown_core::provider::{MirrorChange, ProviderError};
 use sundown_protocol::Code;
 
-use super::account::{Access, Account, set_of};
+use super::account::{Access, Account};
 use super::conversation::Part;
 use super::names::{self, spot};
-use super::take::CHUNK;
-use super::{Data, Response};
+use super::take::TOGETHER;
+use super::{Data, Response, Set};
 use crate::mailbox::Halt;
 
 /// How many bytes of a message are asked for at once.
 pub(super) const PIECE: u64 = 256 << 10;
 
-/// How many bytes of messages are asked for at once, by their sizes.
-const AT_ONCE: u64 = 2 << 20;
+/// How many bytes of messages are asked for with one command, by their sizes. The next command is sent before this one is answered.
+const AT_ONCE: u64 = 512 << 10;
 
 /// What is longer is not fetched: some server's mistake.
 const LONGEST: u64 = 1 << 30;
@@ -100,7 +100,7 @@ impl Account<'_> {
         for dir in dirs {
             let folder = self.folder(&dir)?;
             if !folder.stale && !folder.is_closed && self.is_first(&dir)? {
-                let taken = self.take_older(&dir, CHUNK);
+                let taken = self.take_older(&dir, TOGETHER);
                 self.of_folder(&dir, taken)?;
                 return Ok(true);
             }
@@ -131,7 +131,7 @@ impl Account<'_> {
             if self.folder(&dir)?.is_closed {
                 continue;
             }
-            let fetched = self.fetch_from(&dir, validity, uids);
+            let fetched = self.fetch_from(&dir, validity, &uids);
             if let Err(Halt::Refused(error)) = &fetched
                 && self.said.insert(error.message.clone())
             {
@@ -167,23 +167,13 @@ impl Account<'_> {
         &mut self,
         dir: &str,
         validity: u32,
-        messages: Vec<(u32, u64)>,
+        messages: &[(u32, u64)],
     ) -> Result<(), Halt> {
         if self.open(dir, Access::Look)?.validity != validity {
             self.note(dir, |folder| folder.stale = true);
             return Ok(());
         }
-        let (mut together, mut bytes) = (Vec::new(), 0_u64);
-        for (uid, size) in messages {
-            let part = size.min(PIECE);
-            if bytes + part > AT_ONCE {
-                self.fetch(dir, validity, &std::mem::take(&mut together))?;
-                bytes = 0;
-            }
-            together.push((uid, size));
-            bytes += part;
-        }
-        self.fetch(dir, validity, &together).map(drop)
+        self.fetch(dir, validity, messages).map(drop)
     }
 
     /// Fetches messages of these sizes: the beginning of each, and the rest of those that are longer. How many the server has sent.
@@ -194,16 +184,13 @@ impl Account<'_> {
         messages: &[(u32, u64)],
     ) -> Result<usize, Halt> {
         let taken = self.take_over(dir, validity, messages)?;
-        let messages: Vec<_> = messages.iter().filter(|(uid, _)| !taken.contains(uid)).collect();
-        if messages.is_empty() {
-            return Ok(taken.len());
-        }
-        let sizes: BTreeMap<u32, u64> = messages.into_iter().copied().collect();
-        let uids = set_of(&sizes.keys().copied().collect::<Vec<_>>());
-        let command = format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)");
+        let rest = messages.iter().copied().filter(|(uid, _)| !taken.contains(uid));
+        let sizes: BTreeMap<u32, u64> = rest.collect();
         let (mut longer, mut fetched) = (Vec::new(), 0);
+        let sets = in_parts(&sizes).into_iter();
+        let commands = sets.map(|uids| format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)"));
         let Self { talk, book, .. } = self;
-        let done = talk.command(&[Part::Text(&command)], |response| {
+        let done = talk.in_turn(commands, |response| {
             if let Some((uid, origin, bytes)) = piece_of(response)
                 && let Some(size) = sizes.get(&uid)
             {
@@ -222,7 +209,7 @@ impl Account<'_> {
             }
             Ok(())
         })?;
-        done.expect(self.talk.place(), "messages").map_err(Halt::Refused)?;
+        let Some(done) = done else { return Ok(taken.len()) };
         for (uid, mut from) in longer {
             // The pieces of one message come behind each other.
             self.book.write()?;
@@ -250,6 +237,7 @@ impl Account<'_> {
             }
         }
         self.book.write()?;
+        done.expect(self.talk.place(), "messages").map_err(Halt::Refused)?;
         Ok(taken.len() + fetched)
     }
 
@@ -267,6 +255,21 @@ impl Account<'_> {
         done.expect(self.talk.place(), "a part of a message").map_err(Halt::Refused)?;
         Ok(found)
     }
+}
+
+/// Messages of these sizes, in sets that are asked for with one command each.
+fn in_parts(sizes: &BTreeMap<u32, u64>) -> Vec<Set> {
+    let (mut sets, mut bytes) = (Vec::<Set>::new(), 0);
+    for (uid, size) in sizes {
+        let part = (*size).min(PIECE);
+        if sets.is_empty() || bytes + part > AT_ONCE {
+            sets.push(Set::default());
+            bytes = 0;
+        }
+        bytes += part;
+        sets.last_mut().expect("one was pushed").push(*uid);
+    }
+    sets
 }
 
 /// The bytes of a message that a response has, and which of them is the first, if only a part was asked for.

@@ -290,6 +290,35 @@ impl Conversation {
         self.finish(&tag, see)
     }
 
+    /// Carries out commands, each of which is sent before the one before it is answered, until one is refused. What the last one came to
+    /// that was carried out, or the one that was refused.
+    pub(super) fn in_turn(
+        &mut self,
+        mut commands: impl Iterator<Item = String>,
+        mut see: impl FnMut(&Response<'_>) -> std::result::Result<(), Halt>,
+    ) -> std::result::Result<Option<Done>, Halt> {
+        let (mut ahead, mut last) = (self.begin_next(&mut commands)?, None);
+        while let Some(tag) = ahead {
+            ahead = self.begin_next(&mut commands)?;
+            let done = self.finish(&tag, &mut see)?;
+            let is_refused = done.end != End::Ok;
+            last = Some(done);
+            if is_refused {
+                // What is sent is answered, too.
+                ahead.map_or(Ok(()), |tag| self.finish(&tag, |_| Ok(())).map(drop))?;
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    fn begin_next(
+        &mut self,
+        commands: &mut impl Iterator<Item = String>,
+    ) -> Result<Option<String>> {
+        commands.next().map(|command| self.begin(&[Part::Text(&command)])).transpose()
+    }
+
     /// Sends a command, and does not wait for its end.
     pub(super) fn begin(&mut self, parts: &[Part<'_>]) -> Result<String> {
         self.tags += 1;

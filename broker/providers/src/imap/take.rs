@@ -1,6 +1,6 @@
 //! Messages that are new in a folder, and older ones of a folder that is mirrored for the first time.
 
-use sundown_core::provider::{Cursor, MessageFacts, MirrorChange};
+use sundown_core::provider::{MessageFacts, MirrorChange};
 use sundown_protocol::folder::Marks;
 
 use super::account::{Access, Account, set_of};
@@ -14,8 +14,12 @@ use crate::mailbox::{Halt, now};
 /// How many of the newest messages are taken first, and at once.
 pub(super) const NEWEST: usize = 200;
 
-/// How many older messages are taken at once.
+/// How many messages are asked about with one command.
 pub(super) const CHUNK: usize = 500;
+
+/// How many older messages are taken before anything else has its turn: with several commands, each sent before the one before it is
+/// answered.
+pub(super) const TOGETHER: usize = 4 * CHUNK;
 
 /// Messages that came in the last 90 days are fetched whole, unless the profile says something else; in milliseconds.
 const RECENT: u64 = 90 * 24 * 3600 * 1000;
@@ -50,9 +54,10 @@ impl Account<'_> {
             self.book.write()?;
         }
         // A number that the server names and that no message has is believed only where the rest is as it says.
-        self.book.write()?;
-        if reached.low > 1 || self.book.rows_in(dir)? == u64::from(selected.exists) {
-            reached.next = reached.next.max(selected.next);
+        if reached.next < selected.next
+            && (reached.low > 1 || self.book.rows_in(dir)? == u64::from(selected.exists))
+        {
+            reached.next = selected.next;
         }
         self.reconcile(dir, &selected, reached)
     }
@@ -62,7 +67,7 @@ impl Account<'_> {
         Ok(self.book.cursor(dir)?.is_some_and(|cursor| cursor.low > 1))
     }
 
-    /// Takes a part of the messages of a folder that is mirrored for the first time. Whether there are more.
+    /// Takes some of the messages of a folder that is mirrored for the first time. Whether there are more.
     pub(super) fn take_older(&mut self, dir: &str, most: usize) -> Result<bool, Halt> {
         let Some(cursor) = self.book.cursor(dir)?.filter(|cursor| cursor.low > 1) else {
             return Ok(false);
@@ -78,18 +83,37 @@ impl Account<'_> {
             None => self.search(&format!("UID 1:{}", cursor.low - 1))?,
         };
         older.truncate(older.partition_point(|uid| *uid < cursor.low));
-        let chunk = older.split_off(older.len().saturating_sub(most));
-        let low = if older.is_empty() { 1 } else { chunk.first().copied().unwrap_or(1) };
-        if !chunk.is_empty() {
-            let mut described = self.describe(&set_of(&chunk))?;
+        let wanted = older.split_off(older.len().saturating_sub(most));
+        let uids = set_of(&wanted);
+        // The newest first.
+        let mut chunks = wanted.rchunks(CHUNK).peekable();
+        let mut ahead = self.ask_about(chunks.peek().copied())?;
+        let mut reached = cursor;
+        while let Some(tag) = ahead {
+            self.go_on()?;
+            let low = chunks.next().and_then(|chunk| chunk.first()).copied().unwrap_or(1);
+            // The server looks for the next ones while the store writes these.
+            ahead = self.ask_about(chunks.peek().copied())?;
+            let described = self.described(&tag, &uids);
+            if let Err(Halt::Refused(_)) = &described
+                && let Some(tag) = &ahead
+            {
+                self.described(tag, &uids)?;
+            }
+            let mut described = described?;
             described.sort_unstable_by_key(|described| std::cmp::Reverse(described.uid));
             self.say_found(dir, cursor.validity, described, false)?;
+            reached.low = low;
+            if ahead.is_some() {
+                self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor: reached })?;
+            }
         }
-        let more = low > 1;
-        // With the last of them it is compared whether these were all.
-        let messages = if more { cursor.messages } else { u32::MAX };
-        let cursor = Cursor { low, messages, ..cursor };
-        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
+        let more = !older.is_empty();
+        if !more {
+            // With the last of them it is compared whether these were all.
+            (reached.low, reached.messages) = (1, u32::MAX);
+        }
+        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor: reached })?;
         self.book.write()?;
         self.note(dir, |folder| {
             folder.older = more.then_some(older);
@@ -100,14 +124,31 @@ impl Account<'_> {
 
     /// What the server says of messages.
     pub(super) fn describe(&mut self, uids: &Set) -> Result<Vec<Described>, Halt> {
+        let command = self.question(uids);
+        let tag = self.talk.begin(&[Part::Text(&command)])?;
+        self.described(&tag, uids)
+    }
+
+    fn question(&self, uids: &Set) -> String {
         let id = match (self.can.email_id, self.can.gmail) {
             (true, _) => "EMAILID ",
             (false, true) => "X-GM-MSGID ",
             (false, false) => "",
         };
-        let command = format!("UID FETCH {uids} (UID FLAGS INTERNALDATE RFC822.SIZE {id}{HEAD})");
+        format!("UID FETCH {uids} (UID FLAGS INTERNALDATE RFC822.SIZE {id}{HEAD})")
+    }
+
+    /// Asks about messages, and does not wait for the answer.
+    fn ask_about(&mut self, uids: Option<&[u32]>) -> Result<Option<String>, Halt> {
+        let Some(uids) = uids else { return Ok(None) };
+        let command = self.question(&set_of(uids));
+        Ok(Some(self.talk.begin(&[Part::Text(&command)])?))
+    }
+
+    /// What the server says of messages in answer to a command.
+    fn described(&mut self, tag: &str, uids: &Set) -> Result<Vec<Described>, Halt> {
         let (mut found, mut unread) = (Vec::new(), 0);
-        let done = self.talk.command(&[Part::Text(&command)], |response| {
+        let done = self.talk.finish(tag, |response| {
             if let Response::Data(Data::Fetch(fetch)) = response {
                 match Described::of(fetch) {
                     // A server may speak of messages that it was not asked for.

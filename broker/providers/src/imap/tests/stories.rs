@@ -283,7 +283,7 @@ fn many_messages_are_taken_the_newest_first() {
     let Some(server) = Server::start(Kind::Full).map(Arc::new) else { return };
     let world = World::at(&server, &[("bodies", "on-demand")]);
     let mut other = world.other();
-    for n in 0..1500 {
+    for n in 0..2500 {
         other.put("INBOX", "", &text(&format!("message {n:04}")));
     }
     let mut account = world.account().expect("it begins");
@@ -291,13 +291,13 @@ fn many_messages_are_taken_the_newest_first() {
     account.look_around().expect("it works");
     let shown = world.shown(INBOX);
     assert_eq!(shown.len(), 200);
-    assert_eq!(shown.first().map(String::as_str), Some("message 1300:"));
+    assert_eq!(shown.first().map(String::as_str), Some("message 2300:"));
     assert!(account.work().expect("it works"));
-    assert_eq!(world.shown(INBOX).len(), 700);
+    assert_eq!(world.shown(INBOX).len(), 2200);
     drop(account);
-    other.put("INBOX", "", &text("message 1500"));
+    other.put("INBOX", "", &text("message 2500"));
     world.settle();
-    assert_eq!(world.shown(INBOX).len(), 1501);
+    assert_eq!(world.shown(INBOX).len(), 2501);
     assert!(world.text(world.record("message 0001")).is_err(), "it is not fetched");
 }
 
