@@ -516,6 +516,10 @@ impl Desk {
             let kind = self.provider_type.name();
             metrics.called(&self.name, (kind, call), result, took);
         }
+        if matches!(answer, Ok(ProviderAnswer::Mirrored(_))) {
+            // No program has asked for it, and a first sync has thousands of them.
+            return;
+        }
         tracing::info!(
             event = "provider-call",
             session = behalf.session.map(|s| s.0),
