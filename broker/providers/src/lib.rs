@@ -263,7 +263,7 @@ pub trait MailboxSupport: Send + std::marker::Sync {
 /// Waits until what a mailbox has handed over is committed, and everybody whom it concerns was told.
 pub type Written = Box<dyn FnOnce() -> Result<()> + Send>;
 
-/// The most changes of one [`Mirror`].
+/// The most changes of one [`Mirror`]. New marks of a message cost the store little: four messages' marks count as one change.
 pub const SLICE: usize = 32;
 
 /// Receives messages: keeps a store and an account or a directory alike. The founding texts count this among the work of a transport.

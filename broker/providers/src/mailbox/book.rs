@@ -25,6 +25,18 @@ const FETCHES: u32 = 500;
 /// The most bytes of messages in a slice, unless one piece has more.
 const SLICE_BYTES: usize = 256 << 10;
 
+/// A slice in quarters of a change.
+const QUARTERS: usize = 4 * SLICE;
+
+/// What changes count of a slice, in quarters of a change.
+fn quarters(changes: &[MirrorChange]) -> usize {
+    let one = |change: &MirrorChange| match change {
+        MirrorChange::Marked { .. } => 1,
+        _ => 4,
+    };
+    changes.iter().map(one).sum()
+}
+
 fn bytes_of(change: &MirrorChange) -> usize {
     match change {
         MirrorChange::Bytes { bytes, .. } => bytes.len(),
@@ -112,13 +124,15 @@ impl Book {
     /// Notes a change. A full slice is handed to the store at once, which commits it meanwhile.
     pub(crate) fn say(&mut self, change: MirrorChange) -> std::result::Result<(), Halt> {
         self.say_all(vec![change])?;
-        if self.waiting.len() >= SLICE { self.send() } else { Ok(()) }
+        if quarters(&self.waiting) >= QUARTERS { self.send() } else { Ok(()) }
     }
 
     /// Notes changes of which the store must not hear one without the others.
     pub(crate) fn say_all(&mut self, changes: Vec<MirrorChange>) -> std::result::Result<(), Halt> {
         let bytes = changes.iter().map(bytes_of).sum::<usize>();
-        if self.waiting.len() + changes.len() > SLICE || self.bytes + bytes > SLICE_BYTES {
+        if quarters(&self.waiting) + quarters(&changes) > QUARTERS
+            || self.bytes + bytes > SLICE_BYTES
+        {
             self.send()?;
         }
         for change in &changes {
