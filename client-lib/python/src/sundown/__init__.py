@@ -1,0 +1,1 @@
+"""The client library of Sundown, a session broker for mail."""
