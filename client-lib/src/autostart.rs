@@ -28,7 +28,7 @@ use crate::paths::{Environment, Paths, Privileges, Whose};
 pub(crate) const READY: &str = "ready";
 
 /// The text with which a broker reports that another broker uses its data directory.
-const OCCUPIED: &str = "another broker is running with the data directory";
+pub(crate) const OCCUPIED: &str = "another broker is running with the data directory";
 
 /// How a broker that is started logs, if anything says so.
 #[derive(Debug, Clone, Default)]
@@ -64,15 +64,15 @@ impl From<Error> for NotStarted {
 }
 
 /// The most that is read of a broker's output during its start, in bytes.
-const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 
-const LOCK_FILE: &str = "autostart.lock";
+pub(crate) const LOCK_FILE: &str = "autostart.lock";
 /// The lock file of the broker, which contains the path of its socket.
-const BROKERS_LOCK: &str = "broker.lock";
-const LOG_FILE: &str = "broker.log";
+pub(crate) const BROKERS_LOCK: &str = "broker.lock";
+pub(crate) const LOG_FILE: &str = "broker.log";
 
 /// Variables that are passed on to a broker. The commands that fetch secrets need the user's own; no other variable is passed on.
-const PASSED_ON: [&str; 12] = [
+pub(crate) const PASSED_ON: [&str; 12] = [
     "HOME",
     "PATH",
     "USER",
@@ -88,7 +88,7 @@ const PASSED_ON: [&str; 12] = [
 ];
 
 /// Where the system's programs are installed.
-const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(crate) const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Starts a broker, unless `running` finds a running broker once this program has the lock.
 pub(crate) fn start(

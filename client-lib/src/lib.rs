@@ -62,6 +62,8 @@ mod autostart;
 mod connection;
 mod contents;
 mod deferred;
+#[cfg(test)]
+mod document;
 mod error;
 mod library;
 mod limits;

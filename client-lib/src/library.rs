@@ -31,7 +31,7 @@ use crate::shutdown::{Memory, Process};
 /// How long the library looks for a broker that went away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a broker that accepts a connection may take to send its welcome. After that the library looks again.
-const WELCOME: Duration = Duration::from_secs(10);
+pub(crate) const WELCOME: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
 /// How often the library looks for a broker. A broker that is restarted is back within a few of these.

@@ -116,7 +116,7 @@ pub(crate) fn is_secure() -> bool {
 /// `SipHash`-2-4, a function whose key cannot be found from its results, and the name is its result for two constants.
 // It is deprecated for hash maps, whose hasher may change. This function must not change: separately built copies must agree.
 #[allow(deprecated)]
-fn mix(bytes: [u8; 16]) -> [u8; 16] {
+pub(crate) fn mix(bytes: [u8; 16]) -> [u8; 16] {
     use std::hash::{Hasher, SipHasher};
     let key = u128::from_le_bytes(bytes);
     let said = |constant: &[u8]| {

@@ -49,7 +49,7 @@ class Record:
         own = tuple(name for name, text in annotations.items() if not text.startswith("ClassVar"))
         cls._names = cls._names + own
         cls._defaults = {**cls._defaults, **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
-        cls.__match_args__ = cls._names  # type: ignore[misc]
+        setattr(cls, "__match_args__", cls._names)  # noqa: B010 - type checkers know it as a constant
 
     if not TYPE_CHECKING:
 
