@@ -140,12 +140,14 @@ class Records(unittest.TestCase):
 
     def test_it_works_with_the_functions_of_dataclasses(self):
         import dataclasses
+        import pprint
 
         peer = types.Peer(7, program="tray")
         self.assertTrue(dataclasses.is_dataclass(peer))
         self.assertEqual([field.name for field in dataclasses.fields(peer)], ["pid", "program"])
         self.assertEqual(dataclasses.asdict(types.Place(types.EntryId(1, 2), "inbox")), {"entry": {"store": 1, "record": 2}, "folder": "inbox"})
         self.assertEqual(dataclasses.replace(peer, pid=8), types.Peer(8, "tray"))
+        self.assertEqual(pprint.pformat((peer,) * 9)[:29], "(Peer(pid=7, program='tray'),")
 
     def test_it_cannot_be_changed_and_is_a_value(self):
         import copy

@@ -101,7 +101,7 @@ def _siphash(key: bytes, text: bytes) -> int:
         v0 ^= word
     v2 ^= 0xFF
     rounds(4)
-    return v0 ^ v1 ^ v2 ^ v3
+    return int(v0 ^ v1 ^ v2 ^ v3)
 
 
 def _turn(value: int, bits: int) -> int:

@@ -41,16 +41,17 @@ class Notified(Record):
 
 
 class Dead(Record):
-    """The connection has ended. `refusal` is the broker's fault, if it sent one."""
+    """The connection has ended. `refusal` is the broker's fault, if it sent one; `nonsense` says whether it sent what is no message."""
 
     why: str
-    refusal: Optional[Fault]
+    refusal: Optional[Fault] = None
+    nonsense: bool = False
 
 
 class Pending:
-    """A request that was sent. `outcome` is its answer, once it is there."""
+    """A request that was sent. `outcome` is its answer, once its driver has set it."""
 
-    __slots__ = ("cost", "hook", "id", "outcome", "request", "wanted")
+    __slots__ = ("cost", "hook", "id", "outcome", "request")
 
     def __init__(self, id: int, request: requests.Request, cost: int, hook: Optional[Hook]) -> None:
         self.id = id
@@ -58,14 +59,13 @@ class Pending:
         self.cost = cost
         self.hook = hook
         self.outcome: Optional[Outcome] = None
-        self.wanted = True
-        """Whether a call waits for the answer. Its hook sees the answer in any case."""
 
 
 class Answered(Record):
-    """The answer to a request."""
+    """The answer to a request. The driver calls the request's hook, and then sets `Pending.outcome`."""
 
     pending: Pending
+    outcome: Outcome
 
 
 Received = Union[Welcomed, Answered, Notified, Dead]
@@ -160,57 +160,53 @@ class Connection:
                     break
                 payload = bytes(have[at + 4 : end])
                 at = end
-                received.append(self._one(payload))
+                received += self._one(payload)
                 if self.dead:
                     break
         except Malformed as error:
-            received.append(self._die(f"the broker does not speak the protocol: {error}", None))
+            received.append(self._die(f"the broker does not speak the protocol: {error}", nonsense=True))
         del have[:at]
         return received
 
     def end(self, why: str = "the broker closed it") -> List[Received]:
         """Says that no more bytes come."""
-        return [] if self.dead else [self._die(why, None)]
+        return [] if self.dead else [self._die(why)]
 
-    def _one(self, payload: bytes) -> Received:
+    def _one(self, payload: bytes) -> List[Received]:
         if self.welcome is None:
             answer = decode(hello.HelloAnswer, payload)
             if isinstance(answer, hello.Welcome):
                 self.welcome = answer
-                return Welcomed(answer)
-            return self._die(answer.message, Fault(answer.code, answer.message))
+                return [Welcomed(answer)]
+            return [self._die(answer.message, Fault(answer.code, answer.message))]
         message = decode(replies.FromBroker, payload)
         if isinstance(message, replies.Notify):
             event = message.notification.event
             if isinstance(event, CriticalError) and event.reason == EndReason.BROKER_STOPPED:
                 self.stopping = True
-            return Notified(message.notification)
+            return [Notified(message.notification)]
         if isinstance(message, replies.Goodbye):
             fault = message.fault
-            return self._die(f"{fault.message} ({codes.name_of(fault.code)} {codes.text_of(fault.code)})", fault)
+            return [self._die(f"{fault.message} ({codes.name_of(fault.code)} {codes.text_of(fault.code)})", fault)]
         return self._answered(message)
 
-    def _answered(self, answer: replies.Answer) -> Received:
+    def _answered(self, answer: replies.Answer) -> List[Received]:
         pending = self.pending.pop(answer.id, None)
-        result = answer.result
-        outcome: Outcome = result.fault if isinstance(result, replies.Failed) else result.reply  # type: ignore[attr-defined]
         if pending is None:
-            return Answered(Pending(answer.id, requests.Request(), 0, None))
+            return []
         if pending.cost:
             self._requests -= 1
             self._bytes -= pending.cost
-        wrong = ""
-        if not isinstance(outcome, (Fault, *pending.request.reply)):
-            name = type(pending.request).__name__
-            wrong = f"the broker answered {name} with {type(outcome).__name__}"
-            text = f"{wrong}, which is no answer to it; what it has done of that is not known"
-            outcome = Fault(codes.NUMBERS["MAPI_E_CORRUPT_DATA"], text)
-        pending.outcome = outcome
-        if pending.hook:
-            pending.hook(outcome)
+        result = answer.result
+        outcome: Outcome = result.fault if isinstance(result, replies.Failed) else result.reply  # type: ignore[attr-defined]
+        if isinstance(outcome, (Fault, *pending.request.reply)):
+            return [Answered(pending, outcome)]
+        wrong = f"the broker answered {type(pending.request).__name__} with {type(outcome).__name__}"
+        text = f"{wrong}, which is no answer to it; what it has done of that is not known"
+        fault = Fault(codes.NUMBERS["MAPI_E_CORRUPT_DATA"], text)
         # Nothing else that such a broker sends can be trusted.
-        return self._die(wrong, None) if wrong else Answered(pending)
+        return [Answered(pending, fault), self._die(wrong, nonsense=True)]
 
-    def _die(self, why: str, refusal: Optional[Fault]) -> Dead:
-        self.dead = Dead(why, refusal)
+    def _die(self, why: str, refusal: Optional[Fault] = None, *, nonsense: bool = False) -> Dead:
+        self.dead = Dead(why, refusal, nonsense)
         return self.dead

@@ -22,17 +22,19 @@ else:
 _R = TypeVar("_R", bound="Record")
 
 
-class _Fields:
-    """What `dataclasses` looks for in a class: its fields, made when they are asked for."""
+class _Made:
+    """What `dataclasses` and `pprint` look for in a class, made when it is asked for."""
 
-    def __get__(self, record: object, owner: Type[Record]) -> Dict[str, Any]:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, record: object, owner: Type[Record]) -> Any:
         import dataclasses
 
         namespace = {name: owner._defaults[name] for name in owner._names if name in owner._defaults}
         fields = [(name, Any, namespace[name]) if name in namespace else (name, Any) for name in owner._names]
         made = dataclasses.make_dataclass(owner.__name__, fields, frozen=True)
-        found: Dict[str, Any] = made.__dataclass_fields__  # type: ignore[attr-defined]
-        return found
+        return getattr(made, self._name)
 
 
 @dataclass_transform(frozen_default=True)
@@ -41,7 +43,8 @@ class Record:
 
     _names: ClassVar[Tuple[str, ...]] = ()
     _defaults: ClassVar[Dict[str, Any]] = {}
-    __dataclass_fields__: ClassVar[Any] = _Fields()
+    __dataclass_fields__: ClassVar[Any] = _Made("__dataclass_fields__")
+    __dataclass_params__: ClassVar[Any] = _Made("__dataclass_params__")
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

@@ -1,0 +1,1 @@
+"""The blocking calls: `sundown` has their names."""
