@@ -659,3 +659,54 @@ fn told(said: &Said<'_>) -> Option<Told> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::network::wire::Socket;
+
+    /// A conversation with a server that has said this already.
+    fn after(said: &str) -> (Conversation, UnixStream) {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        far.write_all(said.as_bytes()).expect("written");
+        let stream = Stream::Plain(Wire::new(Socket::Unix(near)));
+        (Conversation::new(stream, "here".into(), Duration::from_secs(20)), far)
+    }
+
+    #[test]
+    fn commands_in_turn_are_answered_in_any_order() {
+        let cases = [
+            ("a1 OK 1\r\na2 OK 2\r\na3 OK 3\r\n", (End::Ok, "3")),
+            ("a2 OK 2\r\na1 OK 1\r\na3 OK 3\r\n", (End::Ok, "3")),
+            ("a1 OK 1\r\na3 OK 3\r\na2 OK 2\r\n", (End::Ok, "3")),
+            // What was sent ahead is answered, and nothing is sent then.
+            ("a1 NO 1\r\na2 OK 2\r\n", (End::No, "1")),
+            ("a2 OK 2\r\na1 NO 1\r\n", (End::No, "1")),
+        ];
+        for (said, wanted) in cases {
+            let (mut talk, mut far) = after(said);
+            let commands = (0..3).map(|_| "NOOP".to_owned());
+            let done = talk.in_turn(commands, |_| Ok(())).expect("answers").expect("commands");
+            assert_eq!((done.end, done.words.as_str()), wanted, "{said}");
+            let next = format!("a{} OK next\r\n", said.lines().count() + 1);
+            far.write_all(next.as_bytes()).expect("written");
+            assert_eq!(talk.run("NOOP").expect("an answer").words, "next", "{said}");
+        }
+        let (mut talk, _far) = after("");
+        assert_eq!(talk.in_turn(std::iter::empty(), |_| Ok(())).expect("nothing"), None);
+    }
+
+    #[test]
+    fn commands_in_one_go_have_an_answer_each() {
+        let (mut talk, _far) = after("* 7 EXISTS\r\na2 NO 2\r\na1 OK 1\r\n");
+        let mut seen = 0;
+        let done = talk.commands(&["NOOP", "NOOP"], |_| {
+            seen += 1;
+            Ok(())
+        });
+        let ends: Vec<_> = done.expect("answers").into_iter().map(|done| done.end).collect();
+        assert_eq!((ends, seen), (vec![End::Ok, End::No], 1));
+    }
+}

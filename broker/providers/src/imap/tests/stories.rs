@@ -301,6 +301,30 @@ fn many_messages_are_taken_the_newest_first() {
     assert!(world.text(world.record("message 0001")).is_err(), "it is not fetched");
 }
 
+/// With the same HIGHESTMODSEQ nothing has changed, and other figures say the rest.
+#[test]
+fn a_folder_in_which_nothing_has_changed_is_not_opened() {
+    let Some(world) = World::new(Kind::Full) else { return };
+    let mut other = world.other();
+    other.put("INBOX", "", &text("one"));
+    world.settle();
+    let opens = || {
+        let mut account = world.account().expect("it begins");
+        World::pass(&mut account).expect("it works");
+        account.selected.is_some()
+    };
+    assert!(!opens());
+    other.run("SELECT INBOX");
+    other.run("UID STORE 1 +FLAGS.SILENT (\\Flagged)");
+    assert!(opens());
+    assert_eq!(world.shown(INBOX), ["one:flagged"]);
+    assert!(!opens());
+    other.run("UID STORE 1 +FLAGS.SILENT (\\Deleted)");
+    other.run("EXPUNGE");
+    assert!(opens());
+    assert_eq!(world.shown(INBOX), [""; 0]);
+}
+
 #[test]
 fn large_messages_are_fetched_in_pieces() {
     let Some(world) = World::new(Kind::Full) else { return };
