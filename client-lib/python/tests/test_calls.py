@@ -614,7 +614,9 @@ class OtherServers(unittest.TestCase):
     def connect(self, serve, **options):
         server = Server(serve)
         self.addCleanup(server.close)
-        return sundown.connect("test", socket=server.socket, start=None, **options)
+        mapi = sundown.connect("test", socket=server.socket, start=None, **options)
+        self.addCleanup(mapi._library.end, "the test is over")
+        return mapi
 
     def test_a_broker_of_another_version_is_refused_with_its_words(self):
         def serve(connection):

@@ -134,8 +134,15 @@ impl Home {
 
     /// A `sundown` that sees this home only.
     pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(arguments).current_dir(self.root.path()).env_clear();
+        let mut command = match (other_shell(), arguments) {
+            (Some(shell), ["shell", rest @ ..]) if rest.contains(&"--json") => with(shell, rest),
+            _ => {
+                let mut command = with(Command::new(binary()), arguments);
+                command.env_clear();
+                command
+            }
+        };
+        command.current_dir(self.root.path());
         command.env("HOME", self.root.path()).env("XDG_RUNTIME_DIR", self.runtime());
         command
     }
@@ -231,4 +238,28 @@ pub(crate) fn under_umask(umask: &str, command: &Command) -> Command {
 pub(crate) fn binary() -> PathBuf {
     let other = std::env::var_os("SUNDOWN_TEST_BINARY").map(PathBuf::from);
     other.unwrap_or_else(|| env!("CARGO_BIN_EXE_sundown").into())
+}
+
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+/// The command in place of `sundown shell`, if `SUNDOWN_TEST_SHELL` has one: a shell in another language, which keeps the same contract. It
+/// is divided at blanks, and sees a `PATH` with the command under test in front, `PYTHONPATH` and `LD_LIBRARY_PATH` of this process.
+pub(crate) fn other_shell() -> Option<Command> {
+    let words = std::env::var("SUNDOWN_TEST_SHELL").ok()?;
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next()?);
+    command.args(words).env_clear();
+    let folder = binary().parent().map(Path::to_path_buf);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = folder.into_iter().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).expect("folders without a colon"));
+    for name in ["PYTHONPATH", "LD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    Some(command)
 }

@@ -1,6 +1,9 @@
 """What waits, for the blocking calls: a connection, a lock, a pause. `sundown.asyncio._io` is the same for asyncio.
 
 A thread that waits for an answer reads the socket itself. If several threads wait, one of them reads and the others wait for it.
+
+The handler of a signal may raise in any line here, also between two lines of a `finally`. So what a thread holds knows its thread: what an interrupted
+call has left behind is given back by the next call of that thread.
 """
 
 from __future__ import annotations
@@ -54,25 +57,27 @@ class Home(_process.Home):
     __slots__ = ()
 
 
-def me() -> object:
-    """The thread that calls."""
-    return threading.get_ident()
+def _drop(lock: Any) -> None:
+    """Gives back what this thread has of a lock."""
+    while lock._is_owned():
+        lock.release()
 
 
 class Lock:
-    """A lock that is waited for within a call's limit."""
+    """A lock that is waited for within a call's limit. No thread takes it twice: one that has it was interrupted."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def acquire(self, until: Optional[float]) -> bool:
         """Takes it, at most until then. Returns whether it was taken."""
+        _drop(self._lock)
         left = _limits.left(until)
         return self._lock.acquire(timeout=-1 if left is None else left)
 
     def release(self) -> None:
         """Lets another thread take it."""
-        self._lock.release()
+        _drop(self._lock)
 
 
 class Link:
@@ -85,9 +90,14 @@ class Link:
         self._deliver = deliver
         self._news = news
         self._home = _process.Home()
-        self._writing = threading.Lock()
-        self._changed = threading.Condition(threading.Lock())
-        self._reading = False
+        self._writing = Lock()
+        # `with` of the lock itself cannot be interrupted half way, as that of a condition can.
+        self._mutex = threading.RLock()
+        self._changed = threading.Condition(self._mutex)
+        self._reader: Optional[int] = None
+        """The thread that reads."""
+        self._taking = False
+        """Whether it has bytes that are not handed out."""
         self._waiters = 0
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -185,10 +195,10 @@ class Link:
         told = False
         try:
             while True:
-                if not self._writing.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic())):
-                    raise _errors.gave_up()
                 try:
-                    with self._changed:
+                    if not self._writing.acquire(until):
+                        raise _errors.gave_up()
+                    with self._mutex:
                         if self.core.dead:
                             raise _errors.disconnected(self.core.dead.why, asked=False)
                         booked = self.core.has_credit(pending)
@@ -222,24 +232,24 @@ class Link:
                     if _poll(self._fd, select.POLLIN | select.POLLOUT, until) & select.POLLIN:
                         told |= self._read_or_wait(time.monotonic() + _socket.SHORTEST)
             return told
-        except BaseException as error:
-            if isinstance(error, OSError) and not isinstance(error, _errors.Error):
-                # Answers, the goodbye and other messages that the broker sent before it closed may be unread.
-                self.wait_for_end(time.monotonic() + _socket.LAST_WORDS)
-                self.die(str(error))
-                # A frame that is not whole is dropped by the broker.
-                raise _errors.disconnected(self.dead or str(error), asked=False) from error
-            self._not_sent(pending, sent)
+        except _errors.Timeout:
+            if sent:
+                # The broker would take the next frame for the rest of this one.
+                self.die("a request was given up half written")
+            else:
+                with self._mutex:
+                    self.core.unbook(pending)
             raise
-
-    def _not_sent(self, pending: Pending, sent: int) -> None:
-        """A signal or a limit ended the call before its request was sent."""
-        if sent:
-            # The broker would take the next frame for the rest of this one.
-            self.die("a request was given up half written")
-        else:
-            with self._changed:
-                self.core.unbook(pending)
+        except OSError as error:
+            # Answers, the goodbye and other messages that the broker sent before it closed may be unread.
+            self.wait_for_end(time.monotonic() + _socket.LAST_WORDS)
+            self.die(str(error))
+            # A frame that is not whole is dropped by the broker.
+            raise _errors.disconnected(self.dead or str(error), asked=False) from error
+        except BaseException:
+            # How much was sent is not known where a signal's handler raised.
+            self.die("a call was interrupted while it wrote")
+            raise
 
     def wait(self, until: Optional[float]) -> None:
         """Waits until something came or the connection ended, at most until then."""
@@ -251,34 +261,41 @@ class Link:
 
         Returns whether notifications came.
         """
-        with self._changed:
-            if self.core.dead or (pending and pending.outcome is not None):
-                return False
-            if self._reading:
-                self._waiters += 1
-                try:
-                    self._changed.wait(_limits.left(until))
-                finally:
-                    self._waiters -= 1
-                return False
-            self._reading = True
-        told, taking = False, False
+        me = threading.get_ident()
+        told = False
         try:
+            with self._mutex:
+                if self.core.dead or (pending and pending.outcome is not None):
+                    return False
+                if self._reader == me and self._taking:
+                    self.core.end("a call was interrupted while it read")
+                    return False
+                if self._reader not in (None, me):
+                    self._waiters += 1
+                    try:
+                        self._changed.wait(_limits.left(until))
+                    finally:
+                        self._waiters -= 1
+                    return False
+                self._reader, self._taking = me, False
             if _wait(self._poll, until):
-                taking = True
+                self._taking = True
                 told = self._take(self._read())
+                self._taking = False
         except OSError as error:
+            if isinstance(error, _errors.Error):
+                raise
             self.core.end(str(error))
-        except BaseException:
-            # A signal's handler raised while bytes were being taken, which may be lost.
-            if taking:
-                self.core.end("a call was interrupted while it read")
-            raise
         finally:
-            with self._changed:
-                self._reading = False
-                if self._waiters:
-                    self._changed.notify_all()
+            with self._mutex:
+                if self._reader == me:
+                    if self._taking:
+                        # A signal's handler raised while bytes were being handed out, which may be lost.
+                        self.core.end("a call was interrupted while it read")
+                        self._taking = False
+                    self._reader = None
+                    if self._waiters:
+                        self._changed.notify_all()
             if self.core.dead:
                 self._close()
         return told
@@ -295,7 +312,7 @@ class Link:
         if data is None:
             return False
         told = False
-        with self._changed:
+        with self._mutex:
             received = self.core.receive(data) if data else self.core.end()
         for one in received:
             if isinstance(one, Answered):
@@ -322,15 +339,15 @@ class Link:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-        with self._changed:
+        with self._mutex:
             self._changed.notify_all()
-            reading = self._reading
+            reading = self._reader not in (None, threading.get_ident())
         if not reading:
             self._close()
 
     def _close(self) -> None:
         """Closes the socket, unless a thread writes: its number could become that of another file meanwhile."""
-        if self._writing.acquire(blocking=False):
+        if self._writing.acquire(time.monotonic()):
             self._socket.close()
             self._writing.release()
 

@@ -50,8 +50,8 @@ class Outbox:
             # What the parent made is left to it. A lock that a thread of the parent held would never be released here.
             self._pid, self._lock, self._mapi, self._session = os.getpid(), _io.Lock(), None, None
         lock = self._lock
-        lock.acquire(None)
         try:
+            lock.acquire(None)
             if self._session is not None:
                 try:
                     self._session.alive()

@@ -66,31 +66,30 @@ class Home(_process.Home):
         )
 
 
-def me() -> object:
-    """The task that calls."""
-    return asyncio.current_task()
-
-
 class Lock:
     """A lock that is waited for within a call's limit."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._owner: "Optional[asyncio.Task[Any]]" = None
 
     async def acquire(self, until: Optional[float]) -> bool:
         """Takes it, at most until then. Returns whether it was taken."""
-        if not self._lock.locked():
-            return await self._lock.acquire()
-        if until is None:
-            return await self._lock.acquire()
         try:
-            return await asyncio.wait_for(self._lock.acquire(), _limits.left(until))
+            if until is None or not self._lock.locked():
+                await self._lock.acquire()
+            else:
+                await asyncio.wait_for(self._lock.acquire(), _limits.left(until))
         except asyncio.TimeoutError:
             return False
+        self._owner = asyncio.current_task()
+        return True
 
     def release(self) -> None:
-        """Lets another task take it."""
-        self._lock.release()
+        """Lets another task take it, if this one has it."""
+        if self._owner is not None and self._owner is asyncio.current_task():
+            self._owner = None
+            self._lock.release()
 
 
 class Link:

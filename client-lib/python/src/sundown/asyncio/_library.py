@@ -15,9 +15,10 @@ The library has no thread. The call that notices a loss looks for the broker; a 
 from __future__ import annotations
 
 import os
+import sys
 import time
 import weakref
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 from .. import _errors, _limits, _paths, _process, _socket
 from .._notices import Notices
@@ -26,6 +27,9 @@ from ..events import Reconnected
 from ..protocol import Connection, codes, events, replies, requests, types
 from ..protocol._connection import Hook
 from . import _io
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 WELCOME = 10.0
 """For how many seconds a broker that the library comes back to may take to send its welcome."""
@@ -74,7 +78,8 @@ class Library:
         self._turn = _io.Lock()
         self._quiet = False
         """Whether sessions are being brought back: callbacks wait until calls work again."""
-        self._teller: object = None
+        self._teller: "Optional[FrameType]" = None
+        """The call that tells what has come."""
         self._telling = _io.Lock()
         self.poll: Any = None
         self._wake = (-1, -1)
@@ -100,8 +105,8 @@ class Library:
     async def connect_now(self) -> None:
         """Connects, and starts a broker if none runs and that is allowed."""
         limit = _limits.deadline(self.options.timeout)
-        await self._take_turn(limit)
         try:
+            await self._take_turn(limit)
             self.use(await self._greet(limit))
         finally:
             self._turn.release()
@@ -112,26 +117,22 @@ class Library:
         link = self.link_now
         if link is not None and link.core.dead is None:
             return link
-        await self._take_turn(until)
         back: List[Tuple[Any, int]] = []
         try:
-            if self.link_now is not None and self.link_now.dead is None:
-                link = self.link_now
+            try:
+                await self._take_turn(until)
+                if self.link_now is not None and self.link_now.dead is None:
+                    return self.link_now
+                self._note_loss()
+                if self.ended is not None:
+                    raise _errors.EndOfSession(self.ended)
+                link, back = await self._seek(until, once) if self.away else await self._reconnect(until)
+            finally:
                 self._turn.release()
-                return link
-            self._note_loss()
-            if self.ended is not None:
-                raise _errors.EndOfSession(self.ended)
-            link, back = await self._seek(until, once) if self.away else await self._reconnect(until)
         except _errors.Error:
-            self._turn.release()
             # Sessions may be lost.
             await self.dispatch()
             raise
-        except BaseException:
-            self._turn.release()
-            raise
-        self._turn.release()
         await self._say_who_is_back(link, back)
         return link
 
@@ -147,7 +148,6 @@ class Library:
         self.link_now = None
         # Its socket is closed now, if another thread used it when it ended.
         link.die(link.dead)
-        self.signal()
         for reference in list(self.references.values()):
             self.notices.push(reference, (), reference.lost_event())
         self.references.clear()
@@ -155,11 +155,13 @@ class Library:
             self.ended = "the broker was stopped; call connect again to start another"
             for session in self.all_sessions():
                 session.end(types.EndReason.BROKER_STOPPED)
+            self.signal()
             return
         self.away += self.sessions.values()
         self.sessions.clear()
         self.away.sort(key=lambda session: session.member)
         self.give_up_at = time.monotonic() + self.options.retry.patience
+        self.signal()
 
     async def _reconnect(self, until: Optional[float]) -> "Tuple[_io.Link, List[Tuple[Any, int]]]":
         """Connects where there is no session to bring back. A call starts no broker."""
@@ -421,10 +423,10 @@ class Library:
     def needs(link: _io.Link, request: requests.Request) -> None:
         """Raises if the broker is older than the version that brought this request. It would end the connection if it were asked."""
         speaks = link.core.version
-        if speaks < request.since:
+        if speaks < request.takes:
             raise _errors.refused(
                 f"the broker is older than this program: it speaks version {speaks} of the protocol, and this request, {type(request).__name__}, "
-                f"takes version {request.since}; update Sundown, and let `sundown stop` end the old broker",
+                f"takes version {request.takes}; update Sundown, and let `sundown stop` end the old broker",
                 "MAPI_E_VERSION",
             )
 
@@ -506,22 +508,22 @@ class Library:
 
     async def dispatch(self, *, wait: bool = False) -> None:
         """Tells what has come. If another thread does that already it goes on alone; with `wait` this one waits for it."""
-        if not self.notices or self._teller == _io.me():
+        if not self.notices or _is_running(self._teller):
             return
         until = time.monotonic() + TELLING if wait else time.monotonic()
         while self.notices:
-            if not await self._telling.acquire(until):
-                return
-            self._teller = _io.me()
             try:
+                if not await self._telling.acquire(until):
+                    return
+                self._teller = sys._getframe()
                 while True:
                     notice = self.notices.pop()
                     if notice is None:
                         break
                     whom, advises, event = notice
                     await whom.told(advises, event)
-            finally:
                 self._teller = None
+            finally:
                 self._telling.release()
         self.signal()
 
@@ -653,6 +655,16 @@ class Library:
 
 
 _CLOSED = "this Mapi was closed; call connect again"
+
+
+def _is_running(frame: "Optional[FrameType]") -> bool:
+    """Whether this call is one of those that have called the present one: then a callback makes a call."""
+    if frame is None:
+        return False
+    here: "Optional[FrameType]" = sys._getframe()
+    while here is not None and here is not frame:
+        here = here.f_back
+    return here is frame
 
 
 def _appended(status: types.Status, page: types.Status) -> types.Status:

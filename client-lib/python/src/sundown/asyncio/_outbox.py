@@ -49,8 +49,8 @@ class Outbox:
             # What the parent made is left to it. A lock that a thread of the parent held would never be released here.
             self._pid, self._lock, self._mapi, self._session = os.getpid(), _io.Lock(), None, None
         lock = self._lock
-        await lock.acquire(None)
         try:
+            await lock.acquire(None)
             if self._session is not None:
                 try:
                     self._session.alive()

@@ -7,6 +7,7 @@ from typing import ClassVar, Optional, Tuple, Type
 from . import replies
 from ._record import Choice, Record
 from .types import (
+    FOLDERS,
     AddressAction,
     AdviseSource,
     Bookmark,
@@ -17,6 +18,7 @@ from .types import (
     Filter,
     Folder,
     ObjectId,
+    OpenFolder,
     Opening,
     QueueAction,
     QueueChange,
@@ -71,6 +73,11 @@ class Request(Choice):
         """Whether this request may be repeated if its connection ends before its answer: one of the four words of PROTOCOL.md."""
         return self.repeat_word
 
+    @property
+    def takes(self) -> int:
+        """The version that this request takes, with what is in it: a folder that is not in every store takes version 4."""
+        return self.since
+
 
 class Logon(Request, tag=0, reply=(replies.LoggedOn,)):
     """`MAPILogonEx`."""
@@ -107,6 +114,10 @@ class Open(Request, tag=4, reply=(replies.Opened,)):
 
     member: u64
     what: Opening
+
+    @property
+    def takes(self) -> int:
+        return 4 if isinstance(self.what, OpenFolder) and self.what.folder not in FOLDERS else self.since
 
 
 class Release(Request, tag=5, free=True):
@@ -279,6 +290,10 @@ class ValidateState(Request, tag=26):
     kind: Resource
     provider: str
 
+    @property
+    def takes(self) -> int:
+        return 4 if self.kind == Resource.MAILBOX else self.since
+
 
 class StoreLogoff(Request, tag=27, reply=(replies.StoreLoggedOff,)):
     """`IMsgStore::StoreLogoff`."""
@@ -318,6 +333,10 @@ class DeleteFrom(Request, tag=32, repeat=SETTLED, since=3):
     member: u64
     entry: EntryId
     source: Folder
+
+    @property
+    def takes(self) -> int:
+        return self.since if self.source in FOLDERS else 4
 
 
 class StatusPage(Request, tag=33, reply=(replies.StatusPage,), since=3):
