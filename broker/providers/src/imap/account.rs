@@ -12,7 +12,7 @@
 //! nothing. Only numbers of messages (UIDs) are used, and what a server says to be gone is compared with what is known.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ pub(super) struct Folder {
 pub(super) struct Seen {
     validity: u32,
     next: u32,
-    modseq: u64,
+    pub(super) modseq: u64,
     pub(super) exists: u32,
 }
 
@@ -176,6 +176,9 @@ pub(super) struct Selected {
     pub(super) permanent: Kept,
 }
 
+/// Messages that the server has taken, and that were not found there; and the number that it says each got, with its validity.
+pub(super) type Unplaced = HashMap<u128, Option<(u32, u32)>>;
+
 /// An account during one connection.
 pub(super) struct Account<'a> {
     pub(super) settings: &'a Settings,
@@ -201,8 +204,8 @@ pub(super) struct Account<'a> {
     pub(super) all_fetched: bool,
     /// How many waits in a row the server has ended at once.
     hasty: u32,
-    /// Messages that the server has taken, and that were not found there.
-    pub(super) unplaced: &'a RefCell<HashSet<u128>>,
+    /// See [`Unplaced`].
+    pub(super) unplaced: &'a RefCell<Unplaced>,
     /// What another program has fetched.
     pub(super) copies: &'a RefCell<Copies>,
 }
@@ -210,8 +213,8 @@ pub(super) struct Account<'a> {
 /// What an account takes from one connection to the next.
 #[derive(Default)]
 pub(super) struct Carried {
-    /// Messages that the server has taken, and that were not found there.
-    pub(super) unplaced: RefCell<HashSet<u128>>,
+    /// See [`Unplaced`].
+    pub(super) unplaced: RefCell<Unplaced>,
     /// What another program has fetched.
     pub(super) copies: RefCell<Copies>,
 }

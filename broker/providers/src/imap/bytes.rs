@@ -186,7 +186,7 @@ impl Account<'_> {
         let taken = self.take_over(dir, validity, messages)?;
         let rest = messages.iter().copied().filter(|(uid, _)| !taken.contains(uid));
         let sizes: BTreeMap<u32, u64> = rest.collect();
-        let (mut longer, mut fetched) = (Vec::new(), 0);
+        let (mut longer, mut odd, mut fetched) = (Vec::new(), Vec::new(), 0);
         let sets = in_parts(&sizes).into_iter();
         let commands = sets.map(|uids| format!("UID FETCH {uids} (UID BODY.PEEK[]<0.{PIECE}>)"));
         let Self { talk, book, .. } = self;
@@ -200,6 +200,10 @@ impl Account<'_> {
                 if length == 0 && *size > 0 || origin.is_some_and(|origin| origin != 0) {
                     return Ok(());
                 }
+                if last && length != *size {
+                    odd.push((uid, bytes));
+                    return Ok(());
+                }
                 fetched += 1;
                 if !last {
                     longer.push((uid, length));
@@ -210,6 +214,21 @@ impl Account<'_> {
             Ok(())
         })?;
         let Some(done) = done else { return Ok(taken.len()) };
+        // Not every server knows sizes; but one that does may send something else for a message which was just removed.
+        let there = match &odd[..] {
+            [] => Vec::new(),
+            odd => self.still_there(&odd.iter().map(|(uid, _)| *uid).collect::<Vec<_>>())?,
+        };
+        for (uid, bytes) in odd {
+            if there.contains(&uid) {
+                fetched += 1;
+                let spot = spot(dir, validity, uid);
+                let (first, last) = (true, true);
+                self.book.say_all(vec![MirrorChange::Bytes { spot, first, bytes, last }])?;
+            } else {
+                self.note(dir, |folder| folder.stale = true);
+            }
+        }
         for (uid, mut from) in longer {
             // The pieces of one message come behind each other.
             self.book.write()?;
@@ -228,6 +247,11 @@ impl Account<'_> {
                 // Its end is where there is no more, or where the server has said.
                 let last = length == 0 || length < PIECE && from + length >= size;
                 let spot = spot(dir, validity, uid);
+                if last && from + length != size && self.still_there(&[uid])?.is_empty() {
+                    self.note(dir, |folder| folder.stale = true);
+                    self.book.say(MirrorChange::Unfetched { spot })?;
+                    break;
+                }
                 self.book.say_all(vec![MirrorChange::Bytes { spot, first: false, bytes, last }])?;
                 self.book.write()?;
                 if last {

@@ -132,6 +132,7 @@ impl Account<'_> {
         let asked = Some((wanted.folder, wanted.marks));
         let there = Flags { marks: pending.seen, keywords: pending.seen_keywords.clone() };
         let to_be = Flags { marks: target.marks, keywords: wanted.keywords.clone() };
+        let mut trace = None;
         let (place, flags) = match lies {
             None if pending.spot.is_some() => {
                 // It is gone at the server, which is noticed by a look at its folder.
@@ -140,7 +141,11 @@ impl Account<'_> {
                 }
                 return Ok(());
             }
-            None => (self.append(pending, &target, &wanted.keywords)?, to_be),
+            None => {
+                let (place, its) = self.append(pending, &target, &wanted.keywords)?;
+                trace = its;
+                (place, to_be)
+            }
             Some((dir, uid)) => {
                 let flags = self.set_flags((&dir, uid), &there, &to_be)?;
                 if dir == target.dir {
@@ -154,6 +159,10 @@ impl Account<'_> {
         let Flags { marks, keywords } = flags;
         let spot = Some(place.clone());
         let mut changes = vec![MirrorChange::Done { record, spot, marks, wanted: asked }];
+        if let Some(trace) = trace {
+            // Another program may move it before the folder is looked at.
+            changes.push(MirrorChange::Traced { spot: place.clone(), trace });
+        }
         if keywords != pending.seen_keywords {
             changes.push(MirrorChange::KeywordsSet { spot: place, keywords });
         }
@@ -192,7 +201,7 @@ impl Account<'_> {
     fn known_place(&mut self, pending: &Pending) -> Result<Option<(String, u32)>, Failure> {
         let Some(Spot { dir, name }) = &pending.spot else { return Ok(None) };
         let Some((validity, uid)) = names::number(name) else { return Ok(None) };
-        if !self.folders.get(dir).is_some_and(|folder| folder.has_messages) {
+        if !self.has_messages(dir) {
             return Ok(None);
         }
         if self.validity(dir)? != validity {
@@ -222,20 +231,34 @@ impl Account<'_> {
             return Ok(None);
         }
         let next = Next { validity, uid };
-        let found = self.like(pending, &heading.dir, next)?;
-        Ok(found.map(|uid| (heading.dir.clone(), uid)))
+        let said = self.unplaced.borrow().get(&pending.record).copied().flatten();
+        let found = self.like(pending, (&heading.dir, next), said)?;
+        let Some(uid) = found.uid() else { return Ok(None) };
+        if let Placed::Gone(uid) = found {
+            // It was there, which is all that the look at the folder needs.
+            let from = Some((spot(&heading.dir, validity, uid), heading.marks));
+            let (record, to) = (pending.record, heading.clone());
+            self.book.say(MirrorChange::Leaves { record, from, to })?;
+        }
+        self.unplaced.borrow_mut().remove(&pending.record);
+        Ok(Some((heading.dir.clone(), uid)))
     }
 
     /// A message behind a number that is like the pending one, and no row of the store.
-    fn like(&mut self, pending: &Pending, dir: &str, next: Next) -> Result<Option<u32>, Failure> {
+    fn like(
+        &mut self,
+        pending: &Pending,
+        behind: (&str, Next),
+        said: Option<(u32, u32)>,
+    ) -> Result<Placed, Failure> {
         let wanted = match pending.trace {
             Some(trace) => Likeness::Trace(trace),
             None => match self.own_bytes(pending) {
                 Ok(bytes) => Likeness::of(&bytes),
-                Err(_) => return Ok(None),
+                Err(_) => return Ok(Placed::Nowhere),
             },
         };
-        self.placed((dir, next), &wanted, None)
+        self.placed(behind, &wanted, said)
     }
 
     /// Where a message is that was put behind a number: a message that is like it, and no row of the store. What the server says of the
@@ -245,32 +268,38 @@ impl Account<'_> {
         (dir, next): (&str, Next),
         wanted: &Likeness,
         said: Option<(u32, u32)>,
-    ) -> Result<Option<u32>, Failure> {
+    ) -> Result<Placed, Failure> {
         // The server may have put it in after the folder was opened.
-        if self.select(dir, Access::Look, None, |_| {})?.validity != next.validity {
-            return Ok(None);
+        let selected = self.select(dir, Access::Look, None, |_| {})?;
+        if selected.validity != next.validity {
+            return Ok(Placed::Nowhere);
         }
         let mut uids = self.search(&format!("UID {}:*", next.uid))?;
         uids.retain(|uid| *uid >= next.uid);
-        if uids.is_empty() {
-            return Ok(None);
-        }
         let said = said.filter(|(validity, _)| *validity == next.validity).map(|(_, uid)| uid);
+        let nowhere = match said.filter(|uid| *uid >= next.uid && !uids.contains(uid)) {
+            // A number that no message had yet says nothing. Courier does not say in a folder which is next.
+            Some(uid) if uid < selected.next => Placed::Gone(uid),
+            Some(uid) if selected.next == 0 && uid < self.next(dir)?.uid => Placed::Gone(uid),
+            _ => Placed::Nowhere,
+        };
+        if uids.is_empty() {
+            return Ok(nowhere);
+        }
         let mut described = self.describe(&set_of(&uids))?;
         described.sort_unstable_by_key(|described| (Some(described.uid) != said, described.uid));
         let (mut equal, mut close) = (None, None);
-        for described in &described {
+        for described in described {
             if self.is_known(dir, next.validity, described.uid)? {
                 continue;
             }
-            if equal.is_none() && wanted.is_that_of(described) {
-                equal = Some(described.uid);
-            }
-            if Some(described.uid) == said && wanted.is_close_to(described) {
-                close = Some(described.uid);
+            if wanted.is_that_of(&described) {
+                equal.get_or_insert(described);
+            } else if Some(described.uid) == said && wanted.is_close_to(&described) {
+                close = Some(described);
             }
         }
-        Ok(equal.or(close))
+        Ok(equal.or(close).map_or(nowhere, |described| Placed::There(Box::new(described))))
     }
 
     /// Whether a message is a row of the store.
@@ -297,7 +326,7 @@ impl Account<'_> {
     ) -> Result<Target, Failure> {
         let (marks, seen) = (wanted.marks, pending.seen);
         let unmarked = Marks(marks.0 & !Marks::DELETED.0);
-        let bound = wanted.dir.clone().filter(|dir| self.folders.contains_key(dir));
+        let bound = wanted.dir.clone().filter(|dir| self.has_messages(dir));
         if wanted.role == Some(Role::Deleted) {
             let here = lies.map(|(dir, _)| dir.clone());
             let marked = Marks(marks.0 | Marks::DELETED.0);
@@ -324,11 +353,20 @@ impl Account<'_> {
         inbox.ok_or_else(|| this(Code::E_CALL_FAILED, "the server has no Inbox"))
     }
 
+    /// Whether there is such a folder at the server, and it is not only a part of the names of others.
+    fn has_messages(&self, dir: &str) -> bool {
+        self.folders.get(dir).is_some_and(|folder| folder.has_messages)
+    }
+
     /// Makes the folder of a message at the server, and those that it is in.
     fn make(&mut self, wanted: &Wanted) -> Result<String, Failure> {
         let mut parent: Option<String> = None;
-        for part in &wanted.path {
+        for (place, part) in wanted.path.iter().enumerate() {
             if let Some(dir) = part.dir.clone().filter(|dir| self.folders.contains_key(dir)) {
+                let is_last = place + 1 == wanted.path.len();
+                if is_last && !self.has_messages(&dir) {
+                    self.revive(&dir)?;
+                }
                 parent = Some(dir);
                 continue;
             }
@@ -360,6 +398,18 @@ impl Account<'_> {
             parent = Some(dir);
         }
         parent.ok_or_else(|| this(Code::E_CALL_FAILED, "the store names no folder"))
+    }
+
+    /// Makes a folder of what is only a part of names: of one, say, that another program has removed, and that has folders in it.
+    fn revive(&mut self, dir: &str) -> Result<(), Failure> {
+        let name = self.folder(dir)?.name.clone();
+        self.create(&name)?;
+        self.survey(false)?;
+        if self.has_messages(dir) {
+            return Ok(());
+        }
+        let text = format!("the server keeps no messages in the folder {}", name.shown());
+        Err(this(Code::E_CALL_FAILED, text))
     }
 
     fn create(&mut self, name: &Name) -> Result<(), Failure> {
@@ -482,7 +532,7 @@ impl Account<'_> {
         target: &Target,
         marks: Marks,
     ) -> Result<Spot, Failure> {
-        if self.unplaced.borrow().contains(&pending.record) {
+        if self.unplaced.borrow().contains_key(&pending.record) {
             return Err(this(Code::E_CALL_FAILED, UNPLACED));
         }
         let validity = self.validity(dir)?;
@@ -512,11 +562,17 @@ impl Account<'_> {
             copied = Some((validity, to));
         }
         let said = copied.and_then(|(validity, to)| Some((validity, to.numbers().next()?)));
-        let there = self.placed((&target.dir, next), &wanted, said)?;
+        let there = self.placed((&target.dir, next), &wanted, said)?.uid();
         if !self.can.moves {
             if there.is_none() {
-                // The server has a copy. It is not made again, wherever it is.
-                self.unplaced.borrow_mut().insert(pending.record);
+                self.change(dir)?;
+                if self.search(&format!("UID {uid}"))?.is_empty() {
+                    // Another program has taken it away before it was copied.
+                    self.look_again(dir);
+                } else {
+                    // The server has a copy. It is not made again, wherever it is.
+                    self.unplaced.borrow_mut().insert(pending.record, said);
+                }
                 return Err(this(Code::E_CALL_FAILED, UNPLACED));
             }
             self.remove(dir, uid)?;
@@ -531,14 +587,14 @@ impl Account<'_> {
         Ok(spot(&target.dir, next.validity, uid))
     }
 
-    /// Puts a message that the store has into a folder.
+    /// Puts a message that the store has into a folder. Where it is, and what tells it from others.
     fn append(
         &mut self,
         pending: &Pending,
         target: &Target,
         keywords: &[String],
-    ) -> Result<Spot, Failure> {
-        if self.unplaced.borrow().contains(&pending.record) {
+    ) -> Result<(Spot, Option<u128>), Failure> {
+        if self.unplaced.borrow().contains_key(&pending.record) {
             return Err(this(Code::E_CALL_FAILED, UNPLACED));
         }
         let bytes = self.own_bytes(pending)?;
@@ -572,12 +628,12 @@ impl Account<'_> {
             _ => None,
         };
         // The server has it. It is not put there again, wherever it is.
-        self.unplaced.borrow_mut().insert(pending.record);
+        self.unplaced.borrow_mut().insert(pending.record, said);
         let there = self.placed((&target.dir, next), &Likeness::of(&bytes), said)?;
         self.look_again(&target.dir);
-        let uid = there.ok_or_else(|| this(Code::E_CALL_FAILED, UNPLACED))?;
+        let uid = there.uid().ok_or_else(|| this(Code::E_CALL_FAILED, UNPLACED))?;
         self.unplaced.borrow_mut().remove(&pending.record);
-        Ok(spot(&target.dir, next.validity, uid))
+        Ok((spot(&target.dir, next.validity, uid), there.trace()))
     }
 
     /// Renames or removes folders that have another name in the store, or were removed there. One that the server refuses for now stays
@@ -789,6 +845,32 @@ struct Refusal {
     error: ProviderError,
     /// Whether it will stay so, however often it is tried.
     is_final: bool,
+}
+
+/// Where a message is that was put into a folder.
+enum Placed {
+    There(Box<Described>),
+    /// The server says which number it got, and no message has that any more: another program has moved or removed it. A look at the folder
+    /// finds that out.
+    Gone(u32),
+    Nowhere,
+}
+
+impl Placed {
+    fn uid(&self) -> Option<u32> {
+        match self {
+            Self::There(described) => Some(described.uid),
+            Self::Gone(uid) => Some(*uid),
+            Self::Nowhere => None,
+        }
+    }
+
+    fn trace(&self) -> Option<u128> {
+        match self {
+            Self::There(described) => described.facts.trace,
+            Self::Gone(_) | Self::Nowhere => None,
+        }
+    }
 }
 
 /// What tells a message from others in its folder.

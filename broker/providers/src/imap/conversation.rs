@@ -147,6 +147,9 @@ pub(super) struct Conversation {
     /// When the connection is lost.
     #[cfg(test)]
     pub(super) cut: Option<(u32, Cut)>,
+    /// What happens in front of everything that is sent.
+    #[cfg(test)]
+    pub(super) meanwhile: crate::mailbox::testing::Meanwhile,
 }
 
 /// Where a connection is lost in a test.
@@ -201,6 +204,8 @@ impl Conversation {
             until: None,
             #[cfg(test)]
             cut: None,
+            #[cfg(test)]
+            meanwhile: crate::mailbox::testing::Meanwhile::default(),
         }
     }
 
@@ -497,7 +502,10 @@ impl Conversation {
     /// Sends bytes within the time of an answer.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         #[cfg(test)]
-        self.is_cut(Cut::Question)?;
+        {
+            self.meanwhile.happens(&text(&bytes[..bytes.len().min(300)]));
+            self.is_cut(Cut::Question)?;
+        }
         self.stream.wire().set_deadline(Instant::now() + self.timeout);
         let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
         sent.map_err(|error| self.trouble(&error))

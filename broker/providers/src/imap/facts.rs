@@ -139,6 +139,13 @@ impl Described {
         };
         Some(Self { uid, marks, facts, id: message_id(bytes) })
     }
+
+    /// Whether this may be what a server says of a message that another program has just removed: an empty head, or that of Courier.
+    pub(super) fn may_be_gone(&self) -> bool {
+        let MessageFacts { subject, from, to, date, .. } = &self.facts;
+        let is_empty = subject.is_empty() && from.is_empty() && to.is_empty() && date.is_none();
+        self.id.is_none() && (is_empty || subject == "message unavailable")
+    }
 }
 
 /// What tells a message from others: the identity that the server gives to its contents, or else when it came and its head; and in any

@@ -91,12 +91,12 @@ impl Account<'_> {
                 self.say_flags(dir, &selected, &flags)?;
             }
             let present = self.search("ALL")?;
-            self.say_missing(dir, &selected, &cursor, &present)?;
+            self.say_missing(dir, &selected, &present)?;
         } else {
             let flags = self.ask_flags("1:*", None)?;
             let present: Vec<_> = flags.rows.iter().map(|row| row.uid).collect();
             self.say_flags(dir, &selected, &flags)?;
-            self.say_missing(dir, &selected, &cursor, &present)?;
+            self.say_missing(dir, &selected, &present)?;
         }
         self.book.write()?;
         let has_new = selected.next == 0 || selected.next > cursor.next;
@@ -153,10 +153,9 @@ impl Account<'_> {
         } else {
             uids.last().map_or(1, |last| last.saturating_add(1))
         };
-        let (validity, modseq, messages) = (selected.validity, selected.modseq, selected.exists);
-        let cursor = Cursor { validity, next, low: 1, modseq, messages };
-        self.book.say(MirrorChange::Cursor { dir: dir.to_owned(), cursor })?;
-        self.book.write()
+        // What was put there from here since, and was removed there, is a row with a number of the new kind.
+        let (validity, modseq, messages) = (selected.validity, selected.modseq, u32::MAX);
+        self.reconcile(dir, selected, Cursor { validity, next, low: 1, modseq, messages })
     }
 
     /// The flags of messages: of all, or of those that have changed since.
@@ -251,19 +250,18 @@ impl Account<'_> {
         Ok(())
     }
 
-    /// Says that messages are gone which the server does not list.
+    /// Says that messages are gone which the server does not list. Also one behind the cursor, which was put there from here: another program
+    /// may have removed it before the folder was looked at.
     pub(super) fn say_missing(
         &mut self,
         dir: &str,
         selected: &Selected,
-        cursor: &Cursor,
         present: &[u32],
     ) -> Result<(), Halt> {
         let mut missing = Vec::new();
         self.book.each_row(dir, |_, name, _| {
             if let Some((validity, uid)) = names::number(name)
                 && validity == selected.validity
-                && uid < cursor.next
                 && present.binary_search(&uid).is_err()
             {
                 missing.push(uid);
@@ -311,7 +309,7 @@ impl Account<'_> {
         cursor: &Cursor,
     ) -> Result<(), Halt> {
         let present = self.search("ALL")?;
-        self.say_missing(dir, selected, cursor, &present)?;
+        self.say_missing(dir, selected, &present)?;
         self.book.write()?;
         let mut unknown: Vec<_> = present.into_iter().filter(|uid| *uid < cursor.next).collect();
         self.book.write()?;

@@ -3,7 +3,7 @@
 use sundown_core::provider::{MessageFacts, MirrorChange};
 use sundown_protocol::folder::Marks;
 
-use super::account::{Access, Account, set_of};
+use super::account::{Access, Account, Seen, Selected, set_of};
 use super::conversation::Part;
 use super::facts::{Described, HEAD};
 use super::names::spot;
@@ -28,8 +28,13 @@ impl Account<'_> {
     /// Takes the messages that are new in a folder.
     pub(super) fn take(&mut self, dir: &str) -> Result<(), Halt> {
         let Some(cursor) = self.book.cursor(dir)? else { return Ok(()) };
-        let selected = self.open(dir, Access::Look)?;
+        let mut selected = self.open(dir, Access::Look)?;
         self.note(dir, |folder| folder.has_new = false);
+        if let Some(seen) = self.folder(dir)?.seen.filter(|seen| *seen != Seen::of(&selected)) {
+            // What has changed between the look and now was not seen, and is looked at next.
+            selected.modseq = seen.modseq;
+            self.note(dir, |folder| folder.stale = true);
+        }
         if selected.validity != cursor.validity {
             self.note(dir, |folder| folder.stale = true);
             return Ok(());
@@ -172,7 +177,24 @@ impl Account<'_> {
                 "messages are described in a way that is not understood; they are not shown"
             );
         }
+        if found.iter().any(Described::may_be_gone) {
+            let doubtful = found.iter().filter(|described| described.may_be_gone());
+            let there = self.still_there(&doubtful.map(|one| one.uid).collect::<Vec<_>>())?;
+            found.retain(|one| !one.may_be_gone() || there.contains(&one.uid));
+        }
         Ok(found)
+    }
+
+    /// Which of these messages the open folder has now. Of one that another program has removed since the folder was opened, servers send
+    /// nothing, or something in its place.
+    pub(super) fn still_there(&mut self, uids: &[u32]) -> Result<Vec<u32>, Halt> {
+        let Some(Selected { dir, access, validity, .. }) = self.selected.clone() else {
+            return Ok(Vec::new());
+        };
+        if self.select(&dir, access, None, |_| {})?.validity != validity {
+            return Ok(Vec::new());
+        }
+        self.search(&format!("UID {}", set_of(uids)))
     }
 
     pub(super) fn say_found(

@@ -18,6 +18,27 @@ pub(crate) enum When {
     After,
 }
 
+/// Something that happens before a mailbox does what is said.
+pub(crate) type Happening = Box<dyn FnMut(&str) + Send>;
+
+/// What happens while a mailbox is at work, each time before it does something.
+#[derive(Default)]
+pub(crate) struct Meanwhile(pub(crate) Option<Happening>);
+
+impl Meanwhile {
+    pub(crate) fn happens(&mut self, before: &str) {
+        if let Some(happens) = &mut self.0 {
+            happens(before);
+        }
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "something" } else { "nothing" })
+    }
+}
+
 /// The broker, as a mailbox sees it.
 pub(crate) struct Broker {
     pub(crate) store: Mutex<SqliteStore>,
@@ -26,6 +47,8 @@ pub(crate) struct Broker {
     pub(crate) crossing: Mutex<Vec<StoreWrite>>,
     /// The same, before the slice that comes behind so many others.
     pub(crate) later: Mutex<Option<(usize, Vec<StoreWrite>)>>,
+    /// What happens in front of each slice.
+    pub(crate) meanwhile: Mutex<Meanwhile>,
     pub(crate) slices: Mutex<Vec<usize>>,
     told: Sender<StoreChange>,
     said: Sender<Result<()>>,
@@ -42,9 +65,10 @@ impl Broker {
         let (said, hears_said) = channel();
         let (kill, slices, crossing) = (Mutex::new(None), Mutex::default(), Mutex::default());
         let (store, later) = (Mutex::new(store), Mutex::default());
+        let meanwhile = Mutex::default();
         let broker = Arc::new_cyclic(|own| {
             let own = Weak::clone(own);
-            Self { store, kill, crossing, later, slices, told, said, own }
+            Self { store, kill, crossing, later, meanwhile, slices, told, said, own }
         });
         (broker, hears, hears_said)
     }
@@ -72,6 +96,7 @@ impl MailboxSupport for Broker {
             }
             if is_now { Err(ProviderError::new(Code::E_CALL_FAILED, "killed")) } else { Ok(()) }
         };
+        self.meanwhile.lock().expect("no panic").happens(&format!("{:?}", mirror.changes));
         for write in std::mem::take(&mut *self.crossing.lock().expect("no panic")) {
             let _ = self.write(write);
         }

@@ -663,7 +663,7 @@ impl Writer {
         if let Some(known) = known {
             // A folder that was made here, and that the mailbox has now.
             self.connection.prepare_cached(bind)?.execute(params![known, mailbox, dir])?;
-            return Ok(());
+            return self.take_in(mailbox, (dir, schema::folder(known)?), changes);
         }
         let name = self.free_name(parent, name)?;
         let role = role.filter(|role| role.built_in().is_none()).map(role_number);
@@ -672,8 +672,37 @@ impl Writer {
                        THEN NULL ELSE ?3 END, ?4, ?5";
         let parameters = params![parent, name, role, mailbox, dir];
         self.connection.prepare_cached(sql)?.execute(parameters)?;
-        if let Some(folder) = schema::folder(self.connection.last_insert_rowid())? {
+        let made = schema::folder(self.connection.last_insert_rowid())?;
+        if let Some(folder) = made {
             changes.push(StoreChange::Folder { folder, change: FolderChange::Made });
+        }
+        self.take_in(mailbox, (dir, made), changes)
+    }
+
+    /// Shows in a folder what was found in its directory while that had none: it was in the Inbox, unless a program has moved it.
+    fn take_in(
+        &self,
+        mailbox: i64,
+        (dir, folder): (&str, Option<Folder>),
+        changes: &mut Vec<StoreChange>,
+    ) -> Result<(), Failure> {
+        let Some(to) = folder else { return Ok(()) };
+        let inbox = folder_number(Folder::INBOX);
+        let sql = "SELECT seq, record FROM spot JOIN message ON seq = spot.message
+                   WHERE mailbox = ?1 AND dir = ?2 AND spot.folder = ?3 AND message.folder = ?3";
+        let mut found = self.connection.prepare_cached(sql)?;
+        let found = found.query_map(params![mailbox, dir, inbox], |row| {
+            Ok((row.get::<_, u64>(0)?, u128::from_be_bytes(row.get(1)?)))
+        })?;
+        for (seq, record) in found.collect::<rusqlite::Result<Vec<_>>>()? {
+            let number = folder_number(to);
+            for sql in [
+                "UPDATE message SET folder = ?2 WHERE seq = ?1",
+                "UPDATE spot SET folder = ?2 WHERE message = ?1",
+            ] {
+                self.connection.prepare_cached(sql)?.execute(params![seq, number])?;
+            }
+            changes.push(StoreChange::Moved { record, from: Folder::INBOX, to });
         }
         Ok(())
     }

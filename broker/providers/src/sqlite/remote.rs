@@ -90,7 +90,8 @@ impl Writer {
         Ok(())
     }
 
-    /// A message that was known, and is found again: what the account says of it, and whether its bytes are still to be fetched.
+    /// A message that was known, and is found again: what the account says of it, and whether its bytes are still to be fetched. What tells it
+    /// from others is not known yet of one that was put there from here.
     pub(super) fn found_again(
         &self,
         of: &Mailbox<'_>,
@@ -99,12 +100,14 @@ impl Writer {
         changes: &mut Vec<StoreChange>,
     ) -> Result<(), Failure> {
         self.keywords_seen(of, spot, &facts.keywords, changes)?;
-        if facts.fetch
-            && let Some(lying) = self.lying(of.number, spot)?
-        {
-            self.want_bytes(&lying)?;
+        if !of.is_account {
+            return Ok(());
         }
-        Ok(())
+        let Some(lying) = self.lying(of.number, spot)? else { return Ok(()) };
+        if facts.trace.is_some() {
+            self.set_trace((lying.seq, of.number), facts.trace)?;
+        }
+        if facts.fetch { self.want_bytes(&lying) } else { Ok(()) }
     }
 
     /// A known message has these keywords at the server. Those that were set or removed here since it was last seen stay so.
@@ -158,7 +161,7 @@ impl Writer {
     }
 
     /// Notes that the bytes of a message are to be fetched, if the store has none.
-    fn want_bytes(&self, lying: &Lying) -> rusqlite::Result<()> {
+    fn want_bytes(&self, lying: &Lying) -> Result<(), Failure> {
         let sql = "UPDATE remote SET fetch = 1
                    WHERE message = ?1
                        AND (SELECT body FROM message WHERE seq = ?1 AND folder <> 0) = 0";

@@ -16,7 +16,7 @@ pub(super) const INBOX: Folder = Folder::INBOX;
 const NONE: Marks = Marks(0);
 
 /// Runs a story with each way in which a server can tell of changes.
-fn each(story: impl Fn(World, Kind)) {
+pub(super) fn each(story: impl Fn(World, Kind)) {
     for kind in Kind::ALL {
         let Some(world) = World::new(kind) else { return };
         story(world, kind);

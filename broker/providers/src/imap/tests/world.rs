@@ -1,9 +1,11 @@
 //! An account at a real server, a real store, and another program that uses the same account.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
+use rusqlite::{Connection, OpenFlags};
 use sundown_core::provider::{
     Cursor, MessageContent, Mirror, MirrorChange, ProviderAnswer, ProviderSpec, Spot, StoreChange,
     StoreRead, StoreWrite, SubmissionState, SubmissionUpdate,
@@ -260,6 +262,21 @@ impl World {
 
     pub(super) fn assert_bodies(&self) {
         assert_bodies(&self.home.path().join("store.db"));
+    }
+
+    /// The record of each message that is shown, by where it lies at the server.
+    pub(super) fn lying(&self) -> BTreeMap<(String, String), u128> {
+        let path = self.home.path().join("store.db");
+        let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let store = store.expect("a database");
+        let sql = "SELECT dir, name, record FROM spot JOIN message ON message.seq = spot.message
+                   WHERE message.folder <> 0 AND name IS NOT NULL";
+        let mut rows = store.prepare(sql).expect("the tables are there");
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(((row.get(0)?, row.get(1)?), u128::from_be_bytes(row.get(2)?)))
+        };
+        let rows = rows.query_map([], row).expect("it answers");
+        rows.map(|row| row.expect("a row")).collect()
     }
 
     pub(super) fn told(&self) -> Vec<StoreChange> {
