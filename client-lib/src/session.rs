@@ -48,7 +48,8 @@ pub struct Logon {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NewMail {
     InBackground,
-    First,
+    /// For so long at most.
+    First(Duration),
 }
 
 /// How long a logon waits for new mail.
@@ -117,7 +118,14 @@ impl Logon {
     /// ```
     #[must_use]
     pub fn force_download(mut self) -> Self {
-        self.mail = NewMail::First;
+        self.mail = NewMail::First(DOWNLOAD);
+        self
+    }
+
+    /// The same as [`force_download`](Self::force_download), for another time at most.
+    #[must_use]
+    pub fn force_download_for(mut self, limit: Duration) -> Self {
+        self.mail = NewMail::First(limit);
         self
     }
 
@@ -206,8 +214,9 @@ impl Session {
         let mail = logon.mail;
         let state = SessionState::new(library, logon);
         state.log_on(library)?;
-        if mail == NewMail::First && has_mail {
-            state.download();
+        match mail {
+            NewMail::First(limit) if has_mail => state.download(limit),
+            NewMail::First(_) | NewMail::InBackground => {}
         }
         Ok(Self { state })
     }
@@ -772,14 +781,14 @@ impl SessionState {
     }
 
     /// Waits until mailboxes have looked for new mail, but not for long. How they fare is asked for by those who want to know.
-    fn download(self: &Arc<Self>) {
+    fn download(self: &Arc<Self>, limit: Duration) {
         let (done, waits) = std::sync::mpsc::channel();
         let state = Arc::clone(self);
         let looks = std::thread::Builder::new().name("download".into()).spawn(move || {
             let _ = done.send(state.sync());
         });
         if looks.is_ok() {
-            let _ = waits.recv_timeout(DOWNLOAD);
+            let _ = waits.recv_timeout(limit);
         }
     }
 

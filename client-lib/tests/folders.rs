@@ -32,6 +32,8 @@ enum Does {
     Refuses(Code),
     /// It breaks the connection, as one that ends before its answer is sent.
     Breaks,
+    /// It never answers.
+    Hangs,
 }
 
 /// Answers a request; `None` leaves it to the broker, which agrees to everything.
@@ -164,6 +166,7 @@ fn serve(mut client: &UnixStream, version: Version, state: &Mutex<State>) {
                 let _ = client.shutdown(std::net::Shutdown::Both);
                 return;
             }
+            Some(Does::Hangs) => continue,
         };
         say(client, &codec::encode(&FromBroker::Answer { id, result }).expect("it encodes"));
     }
@@ -569,4 +572,28 @@ fn new_mail_of_an_earlier_broker_is_an_arrival() {
         let news = told.recv_timeout(DEADLINE).expect("it is told");
         assert_eq!(news, News::Broker(expected), "{version:?}");
     }
+}
+
+/// A logon that looks for mail first returns when that has taken as long as it may, and succeeds; the session works.
+#[test]
+fn a_logon_does_not_wait_for_mail_without_an_end() {
+    let broker = Broker::new(Version::NEWEST, |request| match request {
+        Request::Sync { .. } => Some(Does::Hangs),
+        _ => None,
+    });
+    let options = Options::new("folders").socket(&broker.socket).data_dir(&broker.socket);
+    let mapi = Mapi::initialize(options.no_autostart()).expect("a broker runs");
+    let limit = Duration::from_millis(50);
+    let (done, waits) = std::sync::mpsc::channel();
+    let begun = std::time::Instant::now();
+    let logs_on = thread::spawn(move || {
+        let session = mapi.logon(Logon::shared().force_download_for(limit));
+        done.send((mapi, session)).expect("somebody waits");
+    });
+    let (_mapi, session) = waits.recv_timeout(DEADLINE).expect("the logon ends");
+    let session = session.expect("it succeeds");
+    assert!(begun.elapsed() >= limit, "it has waited");
+    logs_on.join().expect("no panic");
+    assert!(matches!(broker.asked()[..], [Request::Sync { .. }]), "it has looked");
+    session.set_flags(ENTRY, &Flags::default(), &Flags::default()).expect("it works");
 }
