@@ -52,12 +52,10 @@ class Waiting(WithBroker, unittest.IsolatedAsyncioTestCase):
         await session.advise("object-moved")
         entry = (await session.submit(message("told"))).entry
         async for event in session.events(timeout=30):
-            if isinstance(event, sundown.Moved) and event.place.folder == "sent":
+            if isinstance(event, sundown.Moved) and event.place == types.Place(entry, "sent"):
                 break
-        self.assertEqual(event.place.entry, entry)
-        while not told:
+        while not any(b"Subject: told" in data for data in told):
             await session._library.wait_for_news(None)
-        self.assertIn(b"Subject: told", told[0])
 
     async def test_a_callback_that_raises_stops_nothing(self):
         session = await (await self.connect_here()).logon(no_mail=True)

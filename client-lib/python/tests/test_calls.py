@@ -23,8 +23,7 @@ class Submitting(WithBroker):
             submitted = session.submit(mail)
             self.assertEqual(submitted.state, sundown.SubmissionState.QUEUED)
             self.assertEqual(len(str(submitted.entry)), 40)
-        while not any(b"Subject: Report" in mail for mail in self.broker.mail()):
-            self.broker.wait_for_mail(len(self.broker.mail()) + 1)
+        self.assertIn(b"All is well.", self.broker.wait_for_mail(containing=b"Subject: Report"))
 
     def test_an_envelope_of_its_own(self):
         session = self.logon(no_mail=True)
@@ -124,9 +123,10 @@ class Objects(WithBroker):
             with self.assertRaises(sundown.Refused) as caught:
                 store.make_folder("Work")
             self.assertEqual(caught.exception.code, "MAPI_E_COLLISION")
-            store.rename_folder(inner, "Bills")
+            store.rename_folder(store.make_folder("Bils"), "Bills")
             names = {row.name: (row.folder, row.parent, row.role) for row in store.folders()}
-            self.assertEqual(names["Bills"], (inner, work, None))
+            self.assertEqual(names["Invoices"], (inner, work, None))
+            self.assertIn("Bills", names)
             self.assertEqual(names["Inbox"][2], sundown.Role.INBOX)
             with store.folder(work) as folder:
                 entry = folder.append(message("kept"), ["read", "$work"], received=86_400)
@@ -381,7 +381,7 @@ class Events(WithBroker):
             seen.append(event)
             if isinstance(event, sundown.Moved) and event.place.entry == entry and event.place.folder == "sent":
                 break
-        self.assertEqual(seen[0], sundown.Created(types.Place(entry, "outbox")))
+        self.assertIn(sundown.Created(types.Place(entry, "outbox")), seen)
 
     def test_a_callback_that_raises_stops_nothing(self):
         session = self.logon()
@@ -399,8 +399,9 @@ class Events(WithBroker):
             events = list(session.events(timeout=1))
         self.assertIsInstance(events[0], sundown.CallbackFailed)
         self.assertEqual((events[0].connection, repr(events[0].error)), (sink.connection, "KeyError('on purpose')"))
-        self.assertEqual(told[:2], [sundown.Created(types.Place(entry, "outbox"))] * 2)
-        self.assertIs(told[0], told[1])
+        mine = [event for event in told if event.place.entry == entry]
+        self.assertEqual(mine, [sundown.Created(types.Place(entry, "outbox"))] * 2)
+        self.assertIs(mine[0], mine[1])
         sink.unadvise()
         other.unadvise()
         session.submit(message())

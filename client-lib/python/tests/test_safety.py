@@ -377,11 +377,11 @@ class Servers(WithBroker):
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
             listener.listen()
-            settings = environment(GUNICORN_FD=str(listener.fileno()))
+            settings = environment()
             settings["PYTHONPATH"] += os.pathsep + folder
             settings.pop("PYTHONWARNINGS")
             server = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--preload", "--workers", "8", "shop:app"],
+                [sys.executable, "-m", "gunicorn", "--preload", "--workers", "8", "--bind", f"fd://{listener.fileno()}", "shop:app"],
                 env=settings, cwd=folder, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL,
             )
             try:

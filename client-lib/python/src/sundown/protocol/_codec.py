@@ -218,11 +218,11 @@ def _words(words: Type[Enum]) -> Tuple[Reader, Writer]:
     def read(data: bytes, at: int) -> Tuple[Any, int]:
         try:
             tag = _TAG.unpack_from(data, at)[0]
-            return members[tag], at + 4
         except struct.error:
             raise _short() from None
-        except IndexError:
-            raise Malformed(f"{words.__name__} has no variant {tag}") from None
+        if tag >= len(members):
+            raise Malformed(f"{words.__name__} has no variant {tag}")
+        return members[tag], at + 4
 
     def write(out: bytearray, value: Any) -> None:
         try:

@@ -58,6 +58,9 @@ class Record:
 
         def __init__(self, *values: Any, **named: Any) -> None:
             names = self._names
+            if not named and len(values) == len(names):
+                self.__dict__.update(zip(names, values))
+                return
             if len(values) > len(names):
                 raise TypeError(f"{type(self).__name__} has {len(names)} fields, and {len(values)} values are given")
             given = dict(self._defaults)

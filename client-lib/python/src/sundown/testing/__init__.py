@@ -127,16 +127,25 @@ class Broker:
         found = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns) if folder.is_dir() else []
         return [file.read_bytes() for file in found]
 
-    def wait_for_mail(self, count: int = 1, profile: str = "default") -> bytes:
-        """Waits until so many messages are delivered. Returns the newest of them."""
+    def wait_for_mail(self, count: int = 1, profile: str = "default", *, containing: bytes = b"") -> bytes:
+        """Waits until so many messages are delivered that contain these bytes. Returns the newest of them."""
         until = time.monotonic() + PATIENCE
         while True:
-            found = self.mail(profile)
+            found = [message for message in self.mail(profile) if containing in message]
             if len(found) >= count:
                 return found[count - 1]
             if time.monotonic() >= until:
                 raise _errors.refused(f"{len(found)} of {count} messages were delivered within {PATIENCE:g} s", "MAPI_E_TIMEOUT")
             time.sleep(0.005)
+
+    def deliver(self, message: bytes, profile: str = "default") -> None:
+        """Puts a message into the profile's Maildir, as a mail system does. Programs that registered for new mail are told `Arrived`."""
+        folder = Path(self.data) / profile / "Maildir"
+        for name in ("tmp", "new", "cur"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        name = f"{time.time_ns()}.{os.getpid()}.test"
+        (folder / "tmp" / name).write_bytes(message)
+        (folder / "tmp" / name).rename(folder / "new" / name)
 
     def __enter__(self) -> "Broker":
         return self

@@ -1,0 +1,14 @@
+"""Submits many messages, and makes them durable together: the disk is waited for once."""
+
+import sys
+
+import sundown
+
+with sundown.connect("newsletter") as mapi, mapi.logon(no_mail=True) as session:
+    for reader in sys.argv[1:]:
+        session.submit(sundown.email(reader, subject="News", text=f"Dear {reader}!"), deferred=True)
+    try:
+        session.flush()
+    except sundown.Error as error:
+        sys.exit(f"not stored: {error.entries}: {error}")
+    print(f"{len(sys.argv) - 1} messages are on the disk")
