@@ -193,6 +193,24 @@ class Records(unittest.TestCase):
                 wrong()
 
 
+class Errors(unittest.TestCase):
+    def test_errors_pass_between_processes(self):
+        """A pool of processes passes an error to its parent by pickle."""
+        import pickle
+
+        import sundown
+        from sundown import _errors
+
+        lost = _errors.disconnected("it was cut", asked=True)
+        ended = sundown.EndOfSession("over", by=types.Peer(7, "tray"), grace=3.0)
+        for error in (_errors.refused("x", "MAPI_E_NOT_FOUND"), _errors.gave_up(), sundown.ForkedError("this Mapi"), ended, lost, _errors.unknown(lost)):
+            again = pickle.loads(pickle.dumps(error))
+            self.assertIs(type(again), type(error))
+            self.assertEqual((str(again), again.hresult, again.outcome_unknown), (str(error), error.hresult, error.outcome_unknown))
+        self.assertEqual((ended.by.program, pickle.loads(pickle.dumps(ended)).grace), ("tray", 3.0))
+        self.assertTrue(issubclass(sundown.Timeout, TimeoutError) and issubclass(sundown.Disconnected, ConnectionError))
+
+
 class Document(unittest.TestCase):
     """PROTOCOL.md says of each request its tag, its version, its replies and whether it may be repeated."""
 
