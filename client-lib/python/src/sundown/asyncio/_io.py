@@ -312,6 +312,9 @@ class Link:
         self._close()
 
     def _close(self) -> None:
+        if self._socket.fileno() < 0:
+            # It is closed already, and its number may be that of another file in the same loop.
+            return
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
