@@ -4,13 +4,41 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from .. import _errors, _process
 from ..protocol import replies, types
 from . import _io
 from ._mapi import Mapi, connect
 from ._session import AnyMessage, EntryText, Session
+
+
+class _Place:
+    """What an outbox has in one process: the connection, and the session."""
+
+    def __init__(self) -> None:
+        self.lock = _io.Lock()
+        self.mapi: Optional[Mapi] = None
+        self.session: Optional[Session] = None
+
+    def is_of_this_loop(self) -> bool:
+        """Whether the event loop that runs is that of the connection."""
+        if self.mapi is None:
+            return True
+        try:
+            self.mapi._library.home.check("this Outbox")
+        except _errors.Error:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Closes the connection, if there is one."""
+        mapi, self.mapi, self.session = self.mapi, None, None
+        if mapi is not None:
+            try:
+                mapi.close()
+            except _errors.Error:
+                mapi._library.end("the outbox connects anew")
 
 
 class Outbox:
@@ -36,59 +64,61 @@ class Outbox:
         self._profile = None if profile is None else _errors.string(profile, "profile")
         self._no_mail = no_mail
         self._options = options
-        self._pid = 0
-        self._lock: Optional[_io.Lock] = None
-        self._mapi: Optional[Mapi] = None
-        self._session: Optional[Session] = None
+        self._places: Dict[int, _Place] = {}
 
     def __repr__(self) -> str:
         return f"<Outbox {self._program!r}>"
 
+    def _place(self) -> "_Place":
+        """The logon of this process. What the parent made is left to it: a lock that a thread of the parent held would never be released here."""
+        pid = os.getpid()
+        place = self._places.get(pid)
+        if place is None:
+            # Several threads of a child may come here together, and must get the same one.
+            place = self._places.setdefault(pid, _Place())
+        if not place.is_of_this_loop():
+            place = self._places[pid] = _Place()
+        return place
+
     def session(self) -> Session:
         """The session of this process: the one that is there, or a new one."""
-        if self._pid != os.getpid() or self._lock is None or not self._is_of_this_loop():
-            # What the parent made is left to it. A lock that a thread of the parent held would never be released here.
-            self._pid, self._lock, self._mapi, self._session = os.getpid(), _io.Lock(), None, None
-        lock = self._lock
+        place = self._place()
+        place.lock.acquire(None)
         try:
-            lock.acquire(None)
-            if self._session is not None:
+            if place.session is not None:
                 try:
-                    self._session.alive()
-                    if self._mapi is not None and self._mapi._library.ended is None:
-                        return self._session
+                    place.session.alive()
+                    if place.mapi is not None and place.mapi._library.ended is None:
+                        return place.session
                 except _errors.Error as error:
-                    if error.code == "MAPI_E_NOT_INITIALIZED" and self._mapi is not None and self._mapi._library.process.done:
+                    if error.code == "MAPI_E_NOT_INITIALIZED" and place.mapi is not None and place.mapi._library.process.done:
                         raise
-            self._forget()
+            place.leave()
             mapi = connect(self._program, **self._options)
             try:
-                self._session = mapi.logon(self._profile, no_mail=self._no_mail)
+                place.session = mapi.logon(self._profile, no_mail=self._no_mail)
             except BaseException:
                 mapi.close()
                 raise
-            self._mapi = mapi
-            return self._session
+            place.mapi = mapi
+            return place.session
         finally:
-            lock.release()
+            place.lock.release()
 
-    def _is_of_this_loop(self) -> bool:
-        if self._mapi is None:
-            return True
+    def _is_connected(self) -> bool:
+        """Whether this process is logged on, as far as it knows."""
+        place = self._places.get(os.getpid())
+        return place is not None and place.session is not None
+
+    def _forget(self, session: Session) -> None:
+        """Closes a session that is over, unless another thread has done that: its new one must stay."""
+        place = self._place()
+        place.lock.acquire(None)
         try:
-            self._mapi._library.home.check("this Outbox")
-        except _errors.Error:
-            return False
-        return True
-
-    def _forget(self) -> None:
-        """Closes what is over."""
-        mapi, self._mapi, self._session = self._mapi, None, None
-        if mapi is not None:
-            try:
-                mapi.close()
-            except _errors.Error:
-                mapi._library.end("the outbox connects anew")
+            if place.session is session:
+                place.leave()
+        finally:
+            place.lock.release()
 
     def submit(
         self,
@@ -110,16 +140,20 @@ class Outbox:
                 return session.submit(
                     message, sender=sender, recipients=recipients, deferred=deferred, key=chosen, author=author, account=account, report=report
                 )
-            except (_errors.EndOfSession, _errors.Disconnected):
-                if last:
+            except _errors.Error as error:
+                over = isinstance(error, (_errors.EndOfSession, _errors.Disconnected))
+                # Another thread may have closed the session that was over.
+                closed = _errors.is_dead_handle(error) and self._place().session is not session
+                if last or not (over or closed):
                     raise
-                self._forget()
+                self._forget(session)
         raise AssertionError("the loop returns or raises")
 
     def flush(self) -> None:
         """Makes everything durable that this process submitted with `deferred=True`."""
-        if self._session is not None and self._pid == os.getpid():
-            self._session.flush()
+        place = self._places.get(os.getpid())
+        if place is not None and place.session is not None:
+            place.session.flush()
 
     def abort_submit(self, entry: EntryText) -> None:
         """Takes a message out of the queue; see `Session.abort_submit`."""
@@ -128,8 +162,9 @@ class Outbox:
 
     def close(self) -> None:
         """Logs off and closes this process' connection. A later submit connects again."""
-        if self._pid == os.getpid():
-            self._forget()
+        place = self._places.get(os.getpid())
+        if place is not None and place.is_of_this_loop():
+            place.leave()
 
     def __enter__(self) -> "Outbox":
         return self
