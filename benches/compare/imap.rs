@@ -34,7 +34,7 @@ const ROUNDS: usize = 3;
 const TENTH: usize = 10;
 
 /// Messages of a mailbox beside whose first sync others work. It takes longer than their work of a round.
-const LARGE: usize = 20_000;
+const LARGE: usize = 50_000;
 
 /// Messages that are committed together by a floor.
 const TOGETHER: usize = 500;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! ```text
-//! requests  sessions  notices  submits  sendmail  smtp  receiving  imap  bystanders  flood  starts   the measures
+//! requests  sessions  notices  submits  sendmail  python  smtp  receiving  imap  bystanders  flood  starts   the measures
 //! growth    page  plot                                                         how they grow, and what is shown
 //! measure   things that are timed in turns, and what the times say             load   many clients in one loop
 //! wire      our broker       floor   what the machine does without one         peers, bus, postfix, dovecot, mirrors   programs that do something alike
@@ -37,6 +37,7 @@ mod page;
 mod peers;
 mod plot;
 mod postfix;
+mod python;
 mod receiving;
 mod requests;
 mod sendmail;
@@ -211,7 +212,7 @@ impl Bench<'_> {
 
     /// The measures of an account, or the others.
     fn run(&self, of_account: bool) -> Vec<Line> {
-        let all: [(&str, Method<Self, Vec<Line>>); 18] = [
+        let all: [(&str, Method<Self, Vec<Line>>); 19] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -222,6 +223,7 @@ impl Bench<'_> {
             ("durable submit, 1 client", Self::submit_alone),
             ("durable submits, many clients", Self::submit_together),
             ("sendmail", Self::sendmail),
+            ("Python", Self::python),
             ("SMTP hand-over", Self::smtp),
             ("new mail", Self::receiving),
             ("account, syncs", Self::account),

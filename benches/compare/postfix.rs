@@ -105,6 +105,11 @@ impl Postfix {
         self.folder.join("queue/maildrop")
     }
 
+    /// Where it takes mail once it is started.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts all of it, and waits until it accepts.
     pub(crate) fn start(&mut self) -> Option<()> {
         let mut command = self.command("postfix");

@@ -40,14 +40,18 @@ pub(crate) fn program(home: &Path, subcommand: &str) -> Command {
 /// `sundown sendmail` for that broker: its own options come from the environment.
 pub(crate) fn sendmail(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sundown"));
+    command.arg("sendmail").envs(environment(home));
     command
-        .arg("sendmail")
-        .env("SUNDOWN_SOCKET", home.join(SOCKET))
-        .env("SUNDOWN_NO_AUTOSTART", "1");
-    command
-        .env("SUNDOWN_DATA_DIR", home.join("data"))
-        .env("SUNDOWN_CONFIG", home.join("config.toml"));
-    command
+}
+
+/// What leads programs to the broker in that home.
+pub(crate) fn environment(home: &Path) -> [(&'static str, std::ffi::OsString); 4] {
+    [
+        ("SUNDOWN_SOCKET", home.join(SOCKET).into()),
+        ("SUNDOWN_NO_AUTOSTART", "1".into()),
+        ("SUNDOWN_DATA_DIR", home.join("data").into()),
+        ("SUNDOWN_CONFIG", home.join("config.toml").into()),
+    ]
 }
 
 /// Limits that a crowd of one process does not reach.
