@@ -19,11 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+# `support` removes the variables of the user's broker.
+LONG = os.environ.get("SUNDOWN_FRAMEWORKS") == "long"
+
 import support  # noqa: E402
 
 from sundown.testing import Broker  # noqa: E402
 
-LONG = os.environ.get("SUNDOWN_FRAMEWORKS") == "long"
 WORKERS = 8
 EACH = 1000 if LONG else 50
 BIN = Path(sys.executable).parent
