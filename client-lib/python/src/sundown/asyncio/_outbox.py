@@ -133,20 +133,21 @@ class Outbox:
     ) -> replies.Submitted:
         """Submits a message as `Session.submit` does. If the session is over it logs on again, once, and repeats with the same key."""
         chosen = _process.new_key() if key is None else key
-        for last in (False, True):
+        again = False
+        while True:
             session = await self.session()
             try:
                 return await session.submit(
                     message, sender=sender, recipients=recipients, deferred=deferred, key=chosen, author=author, account=account, report=report
                 )
             except _errors.Error as error:
-                over = isinstance(error, (_errors.EndOfSession, _errors.Disconnected))
-                # Another thread may have closed the session that was over.
-                closed = _errors.is_dead_handle(error) and self._place().session is not session
-                if last or not (over or closed):
+                if _errors.is_dead_handle(error) and self._place().session is not session:
+                    # Another thread has closed this session, because it was over.
+                    continue
+                if again or not isinstance(error, (_errors.EndOfSession, _errors.Disconnected)):
                     raise
+                again = True
                 await self._forget(session)
-        raise AssertionError("the loop returns or raises")
 
     async def flush(self) -> None:
         """Makes everything durable that this process submitted with `deferred=True`."""
