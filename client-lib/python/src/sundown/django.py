@@ -4,7 +4,7 @@ Example:
     EMAIL_BACKEND = "sundown.django.EmailBackend"
     SUNDOWN_PROFILE = "shop"
 """
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]
 def _bytes_of(message: Any, recipients: Sequence[str]) -> bytes:
     """The bytes of a message: as Django makes them, without Bcc, and without the fields that it makes of nothing."""
     made: Any
-    if django.VERSION >= (6, 0):
+    if django.VERSION[0] >= 6:
         # The older Django encodes such a mailbox itself.
         wide = not all(address.isascii() for address in recipients)
         made = message.message(policy=policy.SMTPUTF8 if wide else policy.SMTP)

@@ -6,7 +6,7 @@ Example:
 
     mail = Mail(app)
 """
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mail(flask_mail.Mail):  # type: ignore[misc]
 
     def init_app(self, app: Any) -> Any:
         """Prepares an application, as `flask_mail.Mail` does."""
-        state = super().init_app(app)
+        state: Any = super().init_app(app)
         options = {name: app.config[f"SUNDOWN_{name.upper()}"] for name in _OPTIONS if f"SUNDOWN_{name.upper()}" in app.config}
         state.outbox = _frameworks.outbox(app.config.get("SUNDOWN_PROGRAM", "flask"), app.config.get("SUNDOWN_PROFILE"), **options)
         # A program may also take the extension from the application, and send with it.
