@@ -109,7 +109,7 @@ impl Account<'_> {
 
     fn one(&mut self, pending: &Pending) -> Result<(), Failure> {
         let record = pending.record;
-        let lies = self.whereabouts(pending)?;
+        let (lies, put_with) = self.whereabouts(pending)?.unzip();
         let Some(wanted) = &pending.wanted else {
             match (&lies, &pending.spot) {
                 (Some((dir, uid)), _) => self.remove(dir, *uid)?,
@@ -130,7 +130,8 @@ impl Account<'_> {
         };
         let target = self.target(pending, wanted, lies.as_ref())?;
         let asked = Some((wanted.folder, wanted.marks));
-        let there = Flags { marks: pending.seen, keywords: pending.seen_keywords.clone() };
+        let seen = Flags { marks: pending.seen, keywords: pending.seen_keywords.clone() };
+        let there = put_with.flatten().unwrap_or(seen);
         let to_be = Flags { marks: target.marks, keywords: wanted.keywords.clone() };
         let mut trace = None;
         let (place, flags) = match lies {
@@ -177,23 +178,28 @@ impl Account<'_> {
         Ok(self.open(dir, Access::Look)?.validity)
     }
 
-    /// Where a message is: where the store knows it, or where a try that was cut off has put it.
-    fn whereabouts(&mut self, pending: &Pending) -> Result<Option<(String, u32)>, Failure> {
+    /// Where a message is: where the store knows it, or where a try that was cut off has put it, and with which flags if it was nowhere before.
+    fn whereabouts(&mut self, pending: &Pending) -> Result<Option<Lying>, Failure> {
         let known = self.known_place(pending)?;
-        let Some(heading) = &pending.heading else { return Ok(known) };
+        let as_seen = |place: Place| (place, None);
+        let Some(heading) = &pending.heading else { return Ok(known.map(as_seen)) };
         match known {
             // One command moves a message, so it was not carried out.
-            Some(known) if self.can.moves => Ok(Some(known)),
+            Some(known) if self.can.moves => Ok(Some(as_seen(known))),
             Some((dir, uid)) if dir != heading.dir => match self.behind(pending, heading)? {
-                Some(copy) => {
+                Some((copy, _)) => {
                     // It was copied, and what was copied is still to be removed.
                     self.remove(&dir, uid)?;
-                    Ok(Some(copy))
+                    Ok(Some(as_seen(copy)))
                 }
-                None => Ok(Some((dir, uid))),
+                None => Ok(Some(as_seen((dir, uid)))),
             },
-            Some(known) => Ok(Some(known)),
-            None => self.behind(pending, heading),
+            Some(known) => Ok(Some(as_seen(known))),
+            None => {
+                let found = self.behind(pending, heading)?;
+                let is_new = pending.spot.is_none();
+                Ok(found.map(|(place, flags)| (place, is_new.then_some(flags))))
+            }
         }
     }
 
@@ -216,12 +222,12 @@ impl Account<'_> {
     }
 
     /// The message that a try has put into a folder before it was cut off: one behind the number that was next, which no row is, and that is
-    /// described alike.
+    /// described alike. Also the flags that it was put there with.
     fn behind(
         &mut self,
         pending: &Pending,
         heading: &Heading,
-    ) -> Result<Option<(String, u32)>, Failure> {
+    ) -> Result<Option<(Place, Flags)>, Failure> {
         let beyond = heading.beyond.as_deref().and_then(names::number);
         let Some((validity, uid)) = beyond.filter(|_| self.folders.contains_key(&heading.dir))
         else {
@@ -241,7 +247,8 @@ impl Account<'_> {
             self.book.say(MirrorChange::Leaves { record, from, to })?;
         }
         self.unplaced.borrow_mut().remove(&pending.record);
-        Ok(Some((heading.dir.clone(), uid)))
+        let flags = Flags { marks: heading.marks, keywords: found.keywords() };
+        Ok(Some(((heading.dir.clone(), uid), flags)))
     }
 
     /// A message behind a number that is like the pending one, and no row of the store.
@@ -847,6 +854,12 @@ struct Refusal {
     is_final: bool,
 }
 
+/// Where a message lies, and the flags that it was put there with, if these are not what the store has seen.
+type Lying = (Place, Option<Flags>);
+
+/// A directory and a number of a message in it.
+type Place = (String, u32);
+
 /// Where a message is that was put into a folder.
 enum Placed {
     There(Box<Described>),
@@ -862,6 +875,13 @@ impl Placed {
             Self::There(described) => Some(described.uid),
             Self::Gone(uid) => Some(*uid),
             Self::Nowhere => None,
+        }
+    }
+
+    fn keywords(&self) -> Vec<String> {
+        match self {
+            Self::There(described) => described.facts.keywords.clone(),
+            Self::Gone(_) | Self::Nowhere => Vec::new(),
         }
     }
 

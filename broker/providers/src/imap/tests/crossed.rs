@@ -12,6 +12,7 @@ use super::plain::{Part, Plain};
 use super::server::{Kind, Server};
 use super::stories::each;
 use super::world::{World, text};
+use crate::mailbox::testing::When;
 
 const INBOX: Folder = Folder::INBOX;
 
@@ -204,6 +205,30 @@ fn what_was_found_after_a_broken_connection_can_be_moved() {
             }
         }
     }
+}
+
+/// Flags that change here after a message was put there, and before that is known, are changed there.
+#[test]
+fn flags_change_that_a_message_was_put_there_with() {
+    each(|mut world, kind| {
+        world.set("sent", "append");
+        world.settle();
+        world.send("one");
+        let record = world.record("one");
+        world.label(record, "old", "");
+        let mut account = world.account().expect("it begins");
+        account.survey(true).expect("it works");
+        // Before it is written that the message is there.
+        *world.broker.kill.lock().expect("no panic") = Some((1, When::Before));
+        account.carry_out().expect_err("it is killed");
+        drop(account);
+        *world.broker.kill.lock().expect("no panic") = None;
+        world.flag(record, Marks(0), Marks::READ);
+        world.label(record, "new", "old");
+        world.settle();
+        assert_eq!(world.other().shown("Sent"), ["one:new"], "{kind:?}");
+        assert_eq!(world.shown(Folder::SENT), ["one:new"], "{kind:?}");
+    });
 }
 
 /// Another program takes a message away from where it has just been put: it is put there once.
