@@ -6,6 +6,7 @@ import os
 import threading
 import unittest
 from email.message import EmailMessage
+from unittest import mock
 
 from support import Proxy, Server, WithBroker, message, old_broker, python
 
@@ -609,6 +610,76 @@ class Autostart(WithBroker):
             sundown.connect("x", socket="/" + "s" * 200)
 
 
+class Interrupted(WithBroker):
+    """A call that is interrupted while the sessions come back: the next one finds them, wherever that was."""
+
+    def test_a_session_comes_back_in_the_next_call(self):
+        from sundown._blocking._library import Library
+
+        for name in ("use", "add_session", "signal"):
+            with self.subTest(name):
+                mapi = self.connect()
+                session = mapi.logon()
+                whole, interrupted = getattr(Library, name), []
+
+                def once(*arguments):
+                    if not interrupted:
+                        interrupted.append(1)
+                        raise KeyboardInterrupt
+                    return whole(*arguments)
+
+                self.broker.restart()
+                with mock.patch.object(Library, name, once):
+                    with self.assertRaises(KeyboardInterrupt):
+                        session.submit(message("interrupted"))
+                    self.assertEqual(session.submit(message(name)).state, "queued")
+                self.broker.wait_for_mail(1)
+
+
+class WrongTypes(WithBroker):
+    """Every argument of a wrong type is said to be one, before anything is done."""
+
+    def test_they_are_said(self):
+        session = self.connect().logon()
+        folder = session.folder("inbox")
+        book = session.address_book()
+        text = message()
+        calls = [
+            (lambda v: session.submit(text, recipients=v), [5, 1.5, object(), "a@b", b"x", [5], [None]]),
+            (lambda v: session.submit(text, deferred=v), ["no", 1, None]),
+            (lambda v: session.logoff(shared=v), ["no", 2, 256, None, []]),
+            (lambda v: session.logoff(wait=v), ["no", 1]),
+            (lambda v: session.logoff(critical=v), ["no", 1]),
+            (lambda v: session.logoff(admin=v), ["no", 1]),
+            (lambda v: session.logoff(ask=v), [1, "yes"]),
+            (lambda v: session.set_flags("0" * 40, add=v), [5, [["a"]], object()]),
+            (lambda v: session.set_flags("0" * 40, remove=v), [5, [["a"]]]),
+            (lambda v: session.advise(v), [1.5, [["a"]], object()]),
+            (lambda v: folder.append(text, flags=v), [5, [["a"]]]),
+            (lambda v: folder.append(text, received=v), ["x", []]),
+            (lambda v: book.add("n", v), [None, 5, [None]]),
+            (lambda v: sundown.email(v), [5, [None], b"x", None]),
+            (lambda v: sundown.email("a@b", sender=v), [5, b"x"]),
+            (lambda v: sundown.email("a@b", html=v), [5, b"x"]),
+            (lambda v: sundown.connect(v), [None, 5, b"x", "\ud800"]),
+            (lambda v: sundown.connect("x", socket=v), [b"x", 5, "\ud800", "a\0b"]),
+            (lambda v: sundown.connect("x", data_dir=v), [b"x", 5]),
+            (lambda v: sundown.Outbox("x", no_mail=v), ["no", 1]),
+            (lambda v: sundown.Outbox("x", timeout=v), ["no", -1]),
+            (lambda v: self.connect().logon(private=v), ["no", 1, None]),
+        ]
+        for place, (call, values) in enumerate(calls):
+            for value in values:
+                with self.subTest(place=place, value=value), self.assertRaises(sundown.InvalidParameter) as caught:
+                    call(value)
+                self.assertLess(len(str(caught.exception)), 400)
+        with self.assertRaises(sundown.InvalidParameter) as caught:
+            sundown.connect("x", socket=["x"] * 100_000)
+        self.assertLess(len(str(caught.exception)), 400)
+        self.assertEqual(len(self.broker.mail()), 0)
+        session.submit(text)
+
+
 class OtherServers(unittest.TestCase):
     """Programs that are no broker, or another one."""
 
@@ -682,8 +753,37 @@ class OtherServers(unittest.TestCase):
         with self.assertRaisesRegex(sundown.Disconnected, "does not speak the protocol"):
             self.connect(nonsense)
         mapi = self.connect(old_broker(1, lambda request: replies.Flushed(1)))
-        with self.assertRaisesRegex(sundown.Refused, "answered Status with Flushed"):
+        with self.assertRaisesRegex(sundown.Disconnected, "answered Status with Flushed") as caught:
             mapi.status()
+        self.assertFalse(caught.exception.outcome_unknown, "it only reads")
+
+    def test_what_is_no_answer_leaves_the_outcome_unknown(self):
+        for wrong in (replies.Done(), replies.Submitted(types.EntryId(1, 2), types.SubmissionState.QUEUED), types.Fault(0, "")):
+            logged_on = replies.LoggedOn(1, 2, "default", True, ("sqlite",), "me@host")
+            session = self.connect(old_broker(1, lambda request: logged_on if isinstance(request, requests.Logon) else wrong)).logon()
+            with self.subTest(wrong), self.assertRaises(sundown.Disconnected) as caught:
+                session.submit(b"To: a@b\n\nx")
+            self.assertTrue(caught.exception.outcome_unknown)
+            self.assertNotEqual(caught.exception.code, "S_OK")
+
+    def test_a_version_that_was_not_offered_is_refused(self):
+        for version in (0, 99):
+            with self.subTest(version), self.assertRaisesRegex(sundown.Disconnected, f"chose version {version}, and was offered versions 1 to"):
+                self.connect(old_broker(version, lambda request: None))
+
+    def test_what_ends_every_connection_is_asked_with_pauses(self):
+        connections = []
+
+        def serve(connection):
+            connections.append(1)
+            welcome = protocol.encode(protocol.hello.HelloAnswer, protocol.hello.Welcome(1, 1, 256, 1 << 22))
+            connection.sendall(welcome)
+            connection.shutdown(2)
+
+        mapi = self.connect(serve, retry=sundown.Retry(patience=1.0, interval=0.2))
+        with self.assertRaises(sundown.Disconnected):
+            mapi.logon()
+        self.assertLess(len(connections), 12)
 
     def test_a_socket_of_another_user_is_not_spoken_to(self):
         if os.geteuid():

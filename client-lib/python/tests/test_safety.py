@@ -20,6 +20,36 @@ message = b"To: anna@localhost\\nSubject: x\\n\\nx"
 """
 
 
+class ForksDuringImports(unittest.TestCase):
+    def test_a_child_does_not_wait_for_an_import_of_its_parent(self):
+        code = """
+            import os, sys, threading, time, sundown
+            began = threading.Event()
+
+            class Slow:
+                # An import that takes long, in another thread.
+                def find_spec(self, name, path=None, target=None):
+                    if name == "email.message":
+                        began.set()
+                        time.sleep(0.5)
+
+            sys.meta_path.insert(0, Slow())
+            threading.Thread(target=sundown.email, args=("anna@localhost",), daemon=True).start()
+            began.wait()
+            child = os.fork()
+            if not child:
+                sundown.email("anna@localhost")
+                os._exit(0)
+            until = time.monotonic() + 20
+            while not os.waitpid(child, os.WNOHANG)[0]:
+                if time.monotonic() > until:
+                    os.kill(child, 9)
+                    sys.exit("the child waits for ever")
+                time.sleep(0.01)
+            """
+        python(code)
+
+
 class Forks(WithBroker):
     def child(self, mapi, session):
         """What a forked child may do: nothing, and its parent does not notice."""

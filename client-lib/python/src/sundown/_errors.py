@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator, Optional, Tuple, Type, Union
+from typing import Iterable, Iterator, Optional, Tuple, Type, Union
 
 from .protocol import Malformed, TooLong, WrongType, codes
 from .protocol.types import (
@@ -167,7 +167,7 @@ def refused(message: str, code: str) -> Error:
 
 def disconnected(why: str, *, asked: bool) -> Disconnected:
     """The connection ended; `asked` says whether the broker may have the request."""
-    error = Disconnected(f"the connection to the broker ended: {why}", code="MAPI_E_END_OF_SESSION")
+    error = Disconnected(f"the connection to the broker ended: {why}; the next call connects again", code="MAPI_E_END_OF_SESSION")
     error._asked = asked
     return error
 
@@ -199,12 +199,17 @@ def is_dead_handle(error: Error) -> bool:
     return error.code in ("MAPI_E_INVALID_OBJECT", "MAPI_E_NOT_INITIALIZED")
 
 
-def unexpected() -> Error:
-    """The error of a reply of the right kind with impossible contents."""
-    return refused(
-        "the broker answered with something else than it was asked for, which is no answer to it; what it has done of that is not known",
-        "MAPI_E_CORRUPT_DATA",
-    )
+def unexpected(why: str = "the broker answered with something else than it was asked for", *, harmless: bool = False) -> Error:
+    """The error of an answer that is none: of another kind, or with impossible contents. `harmless` says whether the request changes nothing."""
+    error = Disconnected(f"{why}; what listens is no broker that this library knows: `sundown doctor` looks at it", code="MAPI_E_CORRUPT_DATA")
+    error.outcome_unknown = not harmless
+    return error
+
+
+def shown(value: object) -> str:
+    """An argument as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def argument(error: Malformed) -> InvalidParameter:
@@ -220,6 +225,31 @@ def arguments() -> Iterator[None]:
         yield
     except Malformed as error:
         raise argument(error) from None
+    except Error:
+        raise
+    except (AttributeError, TypeError) as error:
+        raise InvalidType(f"an argument has a wrong type: {error}", code="MAPI_E_INVALID_PARAMETER") from None
+    except ValueError as error:
+        raise InvalidParameter(f"an argument is wrong: {error}", code="MAPI_E_INVALID_PARAMETER") from None
+
+
+def flag(value: object, name: str) -> bool:
+    """The argument of that name, which must be `True` or `False`: a word would be one of them whatever it says."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidType(f"{name} is {shown(value)}, and must be True or False", code="MAPI_E_INVALID_PARAMETER")
+
+
+def strings(value: object, name: str) -> Tuple[str, ...]:
+    """The argument of that name, which must be a list of strings."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)):
+        items = tuple(value)
+        for item in items:
+            if not isinstance(item, str):
+                kind = "None" if item is None else f"a value of type {type(item).__name__}"
+                raise InvalidType(f"{name}: {kind} where a string is needed", code="MAPI_E_INVALID_PARAMETER")
+        return items
+    raise InvalidType(f"{name} is {shown(value)}, and must be a list of addresses", code="MAPI_E_INVALID_PARAMETER")
 
 
 def string(value: object, name: str) -> str:

@@ -6,6 +6,8 @@ import os
 import struct
 from typing import Optional
 
+from ._lazy import imports
+
 AT_RANDOM = 25
 AT_SECURE = 23
 _MASK = (1 << 64) - 1
@@ -49,7 +51,8 @@ def _auxiliary(kind: int) -> int:
 
 def _getauxval(kind: int) -> int:
     try:
-        import ctypes
+        with imports:
+            import ctypes
 
         getauxval = ctypes.CDLL(None).getauxval
         getauxval.restype, getauxval.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
@@ -62,7 +65,8 @@ def _at_random() -> Optional[bytes]:
     """The kernel's bytes. /proc/self/auxv cannot be read where the process is not dumpable, so `getauxval` is asked first."""
     address = _getauxval(AT_RANDOM)
     if address:
-        import ctypes
+        with imports:
+            import ctypes
 
         return ctypes.string_at(address, 16)
     # Without ctypes the memory is read as a file.

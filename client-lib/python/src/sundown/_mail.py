@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from ._errors import InvalidType
+from ._lazy import imports
 
 if TYPE_CHECKING:
     from email.message import Message as AnyEmail
@@ -109,6 +110,9 @@ def bytes_of(message: Union[bytes, bytearray, memoryview, "AnyEmail"]) -> bytes:
         raise InvalidType(
             f"the message is {kind}; submit bytes or an email.message.EmailMessage (text: message.encode())", code="MAPI_E_INVALID_PARAMETER"
         )
+    with imports:
+        # What the message imports by itself.
+        import email.generator  # noqa: F401
     made = as_bytes()
     return bytes(made)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 from . import _errors
+from ._lazy import imports
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -26,16 +27,22 @@ def email(
         >>> email("anna@localhost", subject="Report", text="All is well.")["To"]
         'anna@localhost'
     """
-    from email.message import EmailMessage
+    with imports:
+        # A message imports these by itself, later.
+        import email.generator
+        import email.policy
+        from email.message import EmailMessage
 
     message = EmailMessage()
-    for name, value in (("From", sender), ("To", to), ("Cc", cc), ("Bcc", bcc)):
-        if value is None and name == "To":
-            raise _errors.InvalidType("to is None, and must be an address or a list of addresses", code="MAPI_E_INVALID_PARAMETER")
-        if value:
-            message[name] = value if isinstance(value, str) else ", ".join(value)
-    message["Subject"] = _errors.string(subject, "subject")
-    message.set_content(_errors.string(text, "text") + "\n")
-    if html is not None:
-        message.add_alternative(html, subtype="html")
+    fields = [("From", None if sender is None else _errors.string(sender, "sender"))]
+    for name, value in (("To", to), ("Cc", cc), ("Bcc", bcc)):
+        fields.append((name, value if isinstance(value, str) else ", ".join(_errors.strings(value, name.lower()))))
+    with _errors.arguments():
+        for name, field in fields:
+            if field:
+                message[name] = field
+        message["Subject"] = _errors.string(subject, "subject")
+        message.set_content(_errors.string(text, "text") + "\n")
+        if html is not None:
+            message.add_alternative(_errors.string(html, "html"), subtype="html")
     return message

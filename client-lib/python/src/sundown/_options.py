@@ -39,6 +39,8 @@ class Options:
         host_key: Optional[int] = None,
     ) -> None:
         self.program = _errors.string(program, "program")
+        with _errors.arguments():
+            self.program.encode()
         self.socket = _path(socket, "socket")
         self.data_dir = _path(data_dir, "data_dir")
         self.config = _path(config, "config")
@@ -61,6 +63,15 @@ def _path(value: "Union[str, os.PathLike[str], None]", name: str) -> Optional[st
     if value is None:
         return None
     try:
-        return os.fspath(value)
+        path = os.fspath(value)
     except TypeError:
-        raise _errors.InvalidType(f"{name} is {value!r}, and must be a path", code="MAPI_E_INVALID_PARAMETER") from None
+        path = None
+    if not isinstance(path, str):
+        raise _errors.InvalidType(f"{name} is {_errors.shown(value)}, and must be a path: a str, or a pathlib.Path", code="MAPI_E_INVALID_PARAMETER")
+    try:
+        is_path = "\0" not in path and bool(os.fsencode(path))
+    except UnicodeError:
+        is_path = False
+    if not is_path:
+        raise _errors.InvalidParameter(f"{name} is {_errors.shown(value)}, which is no path", code="MAPI_E_INVALID_PARAMETER")
+    return path

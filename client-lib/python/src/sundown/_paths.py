@@ -11,6 +11,7 @@ from os.path import join
 from typing import Callable, Dict, Optional
 
 from ._errors import InvalidParameter
+from ._lazy import imports
 
 MAX_SOCKET = 107
 """The longest path of a socket, in bytes."""
@@ -102,7 +103,8 @@ class Environment:
                 return fields[5]
         if self.etc != "/etc":
             return None
-        import pwd
+        with imports:
+            import pwd
 
         try:
             return pwd.getpwuid(self.uid).pw_dir

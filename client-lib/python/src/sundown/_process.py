@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 from weakref import WeakSet
 
 from ._errors import ForkedError
+from ._lazy import imports
 from .protocol.types import Fault
 
 Verdict = Optional[Fault]
@@ -72,7 +73,8 @@ def image() -> bytes:
     """The name of the program image."""
     global _image
     if not _image:
-        from . import _image as computed
+        with imports:
+            from . import _image as computed
 
         _image = computed.image()
     return _image

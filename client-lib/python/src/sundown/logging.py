@@ -19,6 +19,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Union
 
 from . import Outbox, _errors, _frameworks, _limits, _mail, email, new_key
+from ._lazy import imports
 
 CALL = 30.0
 """For how many seconds the thread waits for the answers to one batch."""
@@ -126,7 +127,8 @@ class Handler(logging.Handler):
         message = email(self._to, subject=_encodable(mail.title), text=_encodable(text), sender=self._sender)
         message["Date"] = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(mail.created))
         message["Auto-Submitted"] = "auto-generated"
-        from email import policy
+        with imports:
+            from email import policy
 
         wide = not all(address.isascii() for address in self._recipients)
         return message.as_bytes(policy=policy.default.clone(utf8=wide))

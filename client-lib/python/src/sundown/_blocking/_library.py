@@ -16,12 +16,14 @@ The library has no thread. The call that notices a loss looks for the broker; a 
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 from .. import _errors, _limits, _paths, _process, _socket
+from .._lazy import imports
 from .._notices import Notices
 from .._options import Options, Retry
 from ..events import Reconnected
@@ -40,6 +42,7 @@ TELLING = 5.0
 """For how many seconds a logoff waits for callbacks that run."""
 
 _E_WAIT = codes.NUMBERS["MAPI_E_WAIT"]
+_E_CORRUPT_DATA = codes.NUMBERS["MAPI_E_CORRUPT_DATA"]
 _E_NO_ACCESS = codes.NUMBERS["MAPI_E_NO_ACCESS"]
 
 R = TypeVar("R", bound=replies.Reply)
@@ -144,7 +147,12 @@ class Library:
     def _note_loss(self) -> None:
         """Handles the end of the connection, once."""
         link = self.link_now
-        if link is None or link.dead is None:
+        if link is None:
+            if self.sessions:
+                # They were back over a connection that was not put to use: the call was interrupted in between.
+                self._go_away()
+            return
+        if link.dead is None:
             return
         self.link_now = None
         # Its socket is closed now, if another thread used it when it ended.
@@ -158,9 +166,12 @@ class Library:
                 session.end(types.EndReason.BROKER_STOPPED)
             self.signal()
             return
-        self.away += self.sessions.values()
+        self._go_away()
+
+    def _go_away(self) -> None:
+        """Notes that the sessions are to be brought back."""
+        self.away = sorted({*self.away, *self.sessions.values()}, key=lambda session: session.member)
         self.sessions.clear()
-        self.away.sort(key=lambda session: session.member)
         self.give_up_at = time.monotonic() + self.options.retry.patience
         self.signal()
 
@@ -189,7 +200,11 @@ class Library:
                     # It takes its time whatever the limit of this call is: a program of short calls would never be back.
                     back = self._come_back(link, time.monotonic() + COMING_BACK)
                     if back is not None:
-                        self.use(link)
+                        try:
+                            self.use(link)
+                        except BaseException:
+                            link.die("the call that came back was interrupted")
+                            raise
                         return link, back
                 if self.give_up_at is not None and time.monotonic() >= self.give_up_at:
                     for session in list(self.away):
@@ -225,8 +240,6 @@ class Library:
             return None
         except BaseException:
             link.die("the call that came back was interrupted")
-            self.away = sorted({*self.away, *self.sessions.values()}, key=lambda session: session.member)
-            self.sessions.clear()
             raise
         self.away.clear()
         return back
@@ -284,7 +297,8 @@ class Library:
             was_here |= absent.was_cut_off
             again = absent.was_cut_off or (was_here and absent.looks_absent)
             if absent.looks_absent and self.options.start is not None and self.paths.own:
-                from . import _start
+                with imports:
+                    from . import _start
 
                 try:
                     _start.start(self.options.start, self.options.logging, self.paths, until, self._runs)
@@ -371,6 +385,7 @@ class Library:
         patience = time.monotonic() + self.options.retry.patience
         # How an earlier attempt may be repeated that may have been carried out.
         earlier: Optional[str] = None
+        lost = 0
         while True:
             repeat = requests.HARMLESS
             link: Optional[_io.Link] = None
@@ -389,8 +404,13 @@ class Library:
                     raise self._unknown_if(earlier, error) from None
                 if error._asked and earlier in (None, requests.HARMLESS):
                     earlier = repeat
-                if earlier == requests.NEVER or time.monotonic() >= patience:
+                nonsense = link.core.dead is not None and link.core.dead.nonsense
+                if earlier == requests.NEVER or nonsense or time.monotonic() >= patience:
                     raise self._unknown_if(earlier, error) from None
+                lost += 1
+                if lost > 1:
+                    # What accepts and ends connections is not asked without a pause.
+                    _io.sleep(self.options.retry.interval)
                 continue
             outcome = pending.outcome
             if isinstance(outcome, reply):
@@ -402,6 +422,8 @@ class Library:
                 link.wait_for_end(_limits.earlier(until, patience) or patience)
                 _limits.check(until)
                 continue
+            if link.core.dead is not None and link.core.dead.nonsense and outcome.code == _E_CORRUPT_DATA:
+                raise _errors.unexpected(outcome.message, harmless=made.repeat == requests.HARMLESS)
             refused = _errors.of_fault(outcome, f"{link.core.identifier}-{pending.id}")
             refused._repeated = earlier is not None
             raise refused
@@ -563,8 +585,6 @@ class Library:
         """A descriptor that is readable when `take` has something to do. It stays the same when the connection changes."""
         self.check()
         if self.poll is None:
-            import select
-
             if not hasattr(select, "epoll"):
                 return self.link_now.fileno() if self.link_now else -1
             self.poll = select.epoll()
@@ -579,8 +599,6 @@ class Library:
         """Has the descriptor of `fileno` watch what there is to watch: the connection, or at once if something waits in this process."""
         if self.poll is None or not self.home.is_here():
             return
-        import select
-
         link = self.link_now if self.is_up() else None
         waits = (link is None and bool(self.away or self.link_now)) or any(session.queue for session in self.all_sessions())
         waited, watched = self._watched
@@ -606,9 +624,10 @@ class Library:
 
     def add_session(self, member: int, session: Any) -> None:
         """Lists a session that is logged on."""
+        # In this order: a call that is interrupted in between leaves it in both, and not in none.
+        self.sessions[member] = session
         if session in self.away:
             self.away.remove(session)
-        self.sessions[member] = session
 
     def remove_session(self, session: Any) -> None:
         """Forgets a session that has ended."""

@@ -255,15 +255,15 @@ class Session:
             author = found.sender
         if recipients is None:
             recipients = found.recipients
-        if isinstance(recipients, str):
-            raise _errors.InvalidType(f"recipients is the text {recipients!r}, and must be a list of addresses", code="MAPI_E_INVALID_PARAMETER")
+        whom = _errors.strings(recipients, "recipients")
+        deferred = _errors.flag(deferred, "deferred")
         if sender == "" and not found.has_from:
             # The broker would make a missing From of the envelope's sender.
             data = _mail.in_front(data, "From", self.identity)
         if key is None:
             key = _process.new_key()
         outgoing = Outgoing(
-            data, sender, tuple(recipients or ()), author if author != sender else None, account, report or types.Report(), store, key
+            data, sender, whom, author if author != sender else None, account, report or types.Report(), store, key
         )
         self.alive()
         if not outgoing.recipients:
@@ -574,9 +574,12 @@ class Session:
 
         If something could not be made durable, or a shared logoff is refused (`Error.owner`), it raises, and the session goes on.
         """
-        flags = LOGOFF_SHARED * shared | LOGOFF_WAIT * wait | LOGOFF_CRITICAL * critical | LOGOFF_FORCE * admin
+        given = ((LOGOFF_SHARED, shared, "shared"), (LOGOFF_WAIT, wait, "wait"), (LOGOFF_CRITICAL, critical, "critical"), (LOGOFF_FORCE, admin, "admin"))
+        flags = sum(bit for bit, value, name in given if _errors.flag(value, name))
         seconds = None if drain is None else _limits.number(drain, "drain")
         if ask is not None:
+            if not callable(ask):
+                raise _errors.InvalidType(f"ask is {_errors.shown(ask)}, and must be a function of a question", code="MAPI_E_INVALID_PARAMETER")
             self.alive()
             if not _io.call_back(ask, LogoffQuestion(self, flags)):
                 raise _errors.refused("the logoff was cancelled: nothing was done, the session goes on", "MAPI_E_USER_CANCEL")

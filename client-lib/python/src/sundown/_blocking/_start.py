@@ -11,6 +11,7 @@ import time
 from typing import Callable, Dict, List, Optional
 
 from .. import _errors, _limits, _paths
+from .._lazy import imports
 from . import _io
 
 PATIENCE = 30.0
@@ -132,7 +133,8 @@ def _spawn(program: str, logging: Dict[str, Optional[str]], paths: _paths.Paths,
 
 def _found(program: str, raised: bool) -> str:
     """The path of the program, which is looked for in this program's PATH, and not in the broker's."""
-    import shutil
+    with imports:
+        import shutil
 
     found = program if os.sep in program else shutil.which(program, path=_paths.SYSTEM_PATH if raised else None)
     if found is None:

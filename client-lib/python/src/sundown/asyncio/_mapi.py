@@ -112,7 +112,9 @@ class Mapi:
             raise _errors.InvalidParameter(f"on_end is {on_end!r}, and must be 'log-off' or 'stay'", code="MAPI_E_INVALID_PARAMETER") from None
         if on_event is not None and not callable(on_event):
             raise _errors.InvalidType(f"on_event is {on_event!r}, and must be a function of an event", code="MAPI_E_INVALID_PARAMETER")
-        flags = NEW_SESSION * bool(private) | NO_MAIL * bool(no_mail) | TIMEOUT_SHORT * bool(timeout_short)
+        given = ((NEW_SESSION, private, "private"), (NO_MAIL, no_mail, "no_mail"), (TIMEOUT_SHORT, timeout_short, "timeout_short"))
+        flags = sum(bit for bit, value, name in given if _errors.flag(value, name))
+        download = _errors.flag(download, "download")
         session = Session(self._library, profile, flags, on_end, on_event)
         await session.log_on(download)
         return session

@@ -260,9 +260,9 @@ class Folder(_Grants):
         `received` is when it came, in seconds since 1970 or as a `datetime`; without it now. A repeat with the same `key` makes no second message.
         """
         session = self._state.session
-        seconds = received if received is None or isinstance(received, (int, float)) else received.timestamp()
-        millis = None if seconds is None else int(_limits.number(seconds, "received") * 1000)
         with _errors.arguments():
+            seconds = received if received is None or isinstance(received, (int, float)) else received.timestamp()
+            millis = None if seconds is None else int(_limits.number(seconds, "received") * 1000)
             wanted = types.Flags.of(flags)
         content = Content(session, self._place, _mail.bytes_of(message))
         chosen = _process.new_key() if key is None else key
@@ -474,7 +474,7 @@ class AddressBook(_Advises):
         """Adds a person or, with several addresses, a list. `MAPI_E_COLLISION` if the name exists."""
         if isinstance(addresses, str):
             addresses = [addresses]
-        action = types.AddAddress(name, tuple(addresses))
+        action = types.AddAddress(name, _errors.strings(addresses, "addresses"))
         try:
             return (await self._act(replies.Added, action)).entry
         except _errors.Error as error:

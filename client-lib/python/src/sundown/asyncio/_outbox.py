@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict, Optional, Sequence
 
 from .. import _errors, _process
+from .._options import Options
 from ..protocol import replies, types
 from . import _io
 from ._mapi import Mapi, connect
@@ -61,7 +62,9 @@ class Outbox:
     def __init__(self, program: str, profile: Optional[str] = None, *, no_mail: bool = False, **options: Any) -> None:
         self._program = _errors.string(program, "program")
         self._profile = None if profile is None else _errors.string(profile, "profile")
-        self._no_mail = no_mail
+        self._no_mail = _errors.flag(no_mail, "no_mail")
+        # What is wrong is said here, and not by the first submit.
+        Options(program, **options)
         self._options = options
         self._places: Dict[int, _Place] = {}
 

@@ -176,6 +176,10 @@ class Connection:
         if self.welcome is None:
             answer = decode(hello.HelloAnswer, payload)
             if isinstance(answer, hello.Welcome):
+                oldest, newest = self.versions
+                if not oldest <= answer.version <= newest:
+                    offered = f"versions {oldest} to {newest}"
+                    return [self._die(f"the broker chose version {answer.version}, and was offered {offered}", nonsense=True)]
                 self.welcome = answer
                 return [Welcomed(answer)]
             return [self._die(answer.message, Fault(answer.code, answer.message))]
@@ -199,7 +203,7 @@ class Connection:
             self._bytes -= pending.cost
         result = answer.result
         outcome: Outcome = result.fault if isinstance(result, replies.Failed) else result.reply  # type: ignore[attr-defined]
-        if isinstance(outcome, (Fault, *pending.request.reply)):
+        if isinstance(outcome, Fault) and outcome.code or isinstance(outcome, pending.request.reply):
             return [Answered(pending, outcome)]
         wrong = f"the broker answered {type(pending.request).__name__} with {type(outcome).__name__}"
         text = f"{wrong}, which is no answer to it; what it has done of that is not known"
