@@ -229,11 +229,10 @@ impl Account<'_> {
         heading: &Heading,
     ) -> Result<Option<(Place, Flags)>, Failure> {
         let beyond = heading.beyond.as_deref().and_then(names::number);
-        let Some((validity, uid)) = beyond.filter(|_| self.folders.contains_key(&heading.dir))
-        else {
-            return Ok(None);
-        };
-        if self.validity(&heading.dir)? != validity {
+        let Some((validity, uid)) = beyond else { return Ok(None) };
+        if !self.has_messages(&heading.dir) || self.validity(&heading.dir)? != validity {
+            // The folder is another one now: what was put into that is nowhere to be found.
+            self.unplaced.borrow_mut().remove(&pending.record);
             return Ok(None);
         }
         let next = Next { validity, uid };

@@ -85,6 +85,8 @@ struct Chaos {
     left: usize,
     /// The mailbox is putting a message somewhere.
     placing: bool,
+    /// It is removing a folder.
+    removing: bool,
     server: Arc<Server>,
     plain: Plain,
     broker: Arc<Broker>,
@@ -151,13 +153,16 @@ impl Chaos {
     /// Something happens perhaps, before the mailbox sends or writes this.
     fn meanwhile(&mut self, before: &str) {
         // Without UIDPLUS nothing says where a message is that was taken away at once: it is put there again by the next broker.
-        let is_blind = self.placing && !self.plain.can("UIDPLUS");
+        let is_blind = self.placing && !self.plain.can("UIDPLUS") || self.removing;
         if self.left > 0 && !is_blind && self.chance.below(6) == 0 {
             self.left -= 1;
             if self.chance.below(2) == 0 { self.there() } else { self.here() }
         }
         let places = [" UID COPY ", " APPEND "].iter().any(|command| before.contains(command));
         self.placing = places || self.placing && !before.starts_with('[');
+        // What comes into a folder between the last look into it and its removal goes with it.
+        let looks = before.contains(" LIST \"\" \"") && !before.contains(" LIST \"\" \"*\"");
+        self.removing = looks || self.removing && !before.starts_with('[');
         self.tell(format!("    {}", before.trim_end()));
     }
 
@@ -732,6 +737,7 @@ fn live(server: &Arc<Server>, seed: u64, connections: usize) -> usize {
         chance: Chance(seed),
         left: 0,
         placing: false,
+        removing: false,
         server: Arc::clone(server),
         plain,
         broker,
@@ -750,7 +756,7 @@ fn live(server: &Arc<Server>, seed: u64, connections: usize) -> usize {
     for round in 0..connections {
         let (left, step, how) = {
             let mut chaos = chaos.lock().expect("no panic");
-            (chaos.left, chaos.placing) = (15, false);
+            (chaos.left, chaos.placing, chaos.removing) = (15, false, false);
             let how = chaos.chance.below(6);
             (chaos.left, chaos.chance.below(150) as u32, how)
         };

@@ -270,6 +270,27 @@ fn what_is_taken_away_at_once_is_not_put_there_again() {
     }
 }
 
+/// Another program removes the folder into which a message was put just now: the message is put into it again.
+#[test]
+fn what_goes_with_its_folder_is_put_there_again() {
+    each(|mut world, kind| {
+        let mut plain = plain(&world, kind);
+        assert!(plain.about("CREATE", "Work"));
+        world.settle();
+        world.save("one", world.folder("Work"));
+        let mut account = world.account().expect("it begins");
+        before(&mut account, behind_placing(), move || {
+            assert!(plain.about("DELETE", "Work"));
+        });
+        let _ = World::pass(&mut account);
+        drop(account);
+        world.settle();
+        assert_eq!(world.pending(), 0, "{kind:?}");
+        assert_eq!(world.other().shown("Work"), ["one:"], "{kind:?}");
+        assert_eq!(world.shown(world.folder("Work")), ["one:"], "{kind:?}");
+    });
+}
+
 /// A flag that changes between the look at a folder and the taking of its new messages is seen by the next look.
 #[test]
 fn a_flag_that_changes_before_new_messages_are_taken_is_seen() {
