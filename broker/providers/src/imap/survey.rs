@@ -203,6 +203,12 @@ impl Account<'_> {
         for dir in gone {
             self.say_gone(dir)?;
         }
+        // A folder that was removed and has folders in it stays as a part of their names.
+        let is_name = |dir: &&String| self.folders.get(*dir).is_some_and(|one| !one.has_messages);
+        let names: Vec<_> = known.iter().filter(is_name).collect();
+        for dir in names {
+            self.say_empty(dir)?;
+        }
         self.book.write()
     }
 
@@ -226,6 +232,12 @@ impl Account<'_> {
 
     /// A folder is not there any more, and its messages with it. One that was moved elsewhere is found there.
     pub(super) fn say_gone(&mut self, dir: &str) -> Result<(), Halt> {
+        self.say_empty(dir)?;
+        self.book.say(MirrorChange::FolderGone { dir: dir.to_owned() })
+    }
+
+    /// A folder has no messages any more.
+    fn say_empty(&mut self, dir: &str) -> Result<(), Halt> {
         let mut gone = Vec::new();
         self.book.each_row(dir, |_, name, _| {
             gone.push(name.to_owned());
@@ -235,7 +247,7 @@ impl Account<'_> {
             let spot = Spot { dir: dir.to_owned(), name };
             self.book.say(MirrorChange::Vanished { spot })?;
         }
-        self.book.say(MirrorChange::FolderGone { dir: dir.to_owned() })
+        Ok(())
     }
 
     pub(super) fn ask_figures(&mut self) -> Result<(), Halt> {
