@@ -32,6 +32,7 @@ mod claims;
 mod disk;
 mod recorder;
 
+mod accounts;
 mod cuts;
 mod folders;
 mod load;
