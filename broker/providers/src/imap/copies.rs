@@ -159,7 +159,12 @@ impl Copies {
             self.heads.sort_unstable();
             self.is_read = true;
             let files = self.files.len();
-            tracing::info!(directory = %root.display(), files, "files are taken over");
+            if files == 0 {
+                let text = "there is no message in a Maildir below the directory of `take_over`; all messages are fetched";
+                tracing::warn!(directory = %root.display(), "{text}");
+            } else {
+                tracing::info!(directory = %root.display(), files, "files are taken over");
+            }
         }
     }
 
