@@ -111,6 +111,25 @@ class Attacked(unittest.TestCase):
         closed[0].alive()
         self.assertEqual(self.sent(), {"once": 1})
 
+    def test_what_may_have_been_done_before_the_broker_went_is_unknown(self):
+        session = self.outbox.session()
+        asked = []
+
+        def ends(*arguments, **keywords):
+            asked.append(keywords["key"])
+            type(session).submit(session, *arguments, **keywords)
+            # The answer is lost, and no broker is there for the repeat.
+            self.broker.stop()
+            raise sundown._errors.unknown(sundown._errors.disconnected("the test has ended it", asked=True))
+
+        session.submit = ends
+        with self.assertRaises(sundown.Disconnected) as caught:
+            self.outbox.submit(message("done"))
+        self.assertTrue(caught.exception.outcome_unknown)
+        self.broker.start()
+        self.outbox.submit(message("done"), key=asked[0])
+        self.assertEqual(self.sent(), {"done": 1})
+
     def test_a_broker_that_stops_while_threads_send(self):
         stop = threading.Event()
         counts = [0] * 6

@@ -136,9 +136,13 @@ class Outbox:
     ) -> replies.Submitted:
         """Submits a message as `Session.submit` does. If the session is over it logs on again, once, and repeats with the same key."""
         chosen = _process.new_key() if key is None else key
-        again = False
+        again = unknown = False
         while True:
-            session = await self.session()
+            try:
+                session = await self.session()
+            except _errors.Error as error:
+                # The first attempt may have been carried out all the same.
+                raise _errors.unknown(error) if unknown else error
             try:
                 return await session.submit(
                     message, sender=sender, recipients=recipients, deferred=deferred, key=chosen, author=author, account=account, report=report
@@ -148,8 +152,8 @@ class Outbox:
                     # Another thread has closed this session, because it was over.
                     continue
                 if again or not isinstance(error, (_errors.EndOfSession, _errors.Disconnected)):
-                    raise
-                again = True
+                    raise _errors.unknown(error) if unknown and not error.outcome_unknown else error
+                again, unknown = True, error.outcome_unknown
                 await self._forget(session)
 
     async def flush(self) -> None:
