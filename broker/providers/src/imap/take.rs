@@ -106,6 +106,20 @@ impl Account<'_> {
                 self.described(tag, &uids)?;
             }
             let mut described = described?;
+            let mut low = low;
+            if described.iter().any(Described::may_be_gone) {
+                // What else is asked for that must not come between: its answer would be taken for that.
+                if let Some(tag) = ahead.take() {
+                    described.extend(self.described(&tag, &uids)?);
+                    low = chunks.next().and_then(|chunk| chunk.first()).copied().unwrap_or(1);
+                }
+                described = self.without_gone(described)?;
+                if self.open(dir, Access::Look)?.validity != cursor.validity {
+                    self.note(dir, |folder| folder.stale = true);
+                    return Ok(false);
+                }
+                ahead = self.ask_about(chunks.peek().copied())?;
+            }
             described.sort_unstable_by_key(|described| std::cmp::Reverse(described.uid));
             self.say_found(dir, cursor.validity, described, false)?;
             reached.low = low;
@@ -131,7 +145,8 @@ impl Account<'_> {
     pub(super) fn describe(&mut self, uids: &Set) -> Result<Vec<Described>, Halt> {
         let command = self.question(uids);
         let tag = self.talk.begin(&[Part::Text(&command)])?;
-        self.described(&tag, uids)
+        let described = self.described(&tag, uids)?;
+        self.without_gone(described)
     }
 
     fn question(&self, uids: &Set) -> String {
@@ -177,6 +192,12 @@ impl Account<'_> {
                 "messages are described in a way that is not understood; they are not shown"
             );
         }
+        Ok(found)
+    }
+
+    /// Leaves out messages of which the server says what it says of removed ones, and which are not there any more. No other command may be
+    /// on its way.
+    fn without_gone(&mut self, mut found: Vec<Described>) -> Result<Vec<Described>, Halt> {
         if found.iter().any(Described::may_be_gone) {
             let doubtful = found.iter().filter(|described| described.may_be_gone());
             let there = self.still_there(&doubtful.map(|one| one.uid).collect::<Vec<_>>())?;

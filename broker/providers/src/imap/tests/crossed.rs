@@ -443,3 +443,17 @@ fn twins_keep_their_own_bytes() {
         );
     });
 }
+
+/// Whether a message is still there is asked between two commands, and not while the answer to another one is on its way.
+#[test]
+fn messages_without_a_head_do_not_stop_a_first_mirror() {
+    let Some(world) = World::new(Kind::Full) else { return };
+    let mut other = world.other();
+    // The newest, a part of the older ones, and another part that is asked for meanwhile.
+    for n in 0..1_400 {
+        let message = if n % 450 == 9 { "\r\nbody\r\n".to_owned() } else { text(&n.to_string()) };
+        other.put("INBOX", "", &message);
+    }
+    world.settle();
+    assert_eq!(world.rows(INBOX).len(), 1_400);
+}
